@@ -1,0 +1,72 @@
+"""ViPTT-Net: a 2D network looks at every slice or frame, an LSTM reads the sequence.
+
+Hasib Zunair et al., "ViPTT-Net", ImageCLEF 2021, section 2.2 and Fig. 1. The layers, their order and
+their sizes are those of the released code; time is folded into the batch by a reshape, where that
+code used ``TimeDistributed``. Written in Keras alone, so that it runs on every backend of Keras.
+
+Input: float ``(B, depth, height, width, 1)``. Output: float32 class probabilities ``(B, classes)``.
+"""
+
+import keras
+from keras import layers, ops
+
+from model.weights import load_weights
+from pipeline.errors import ConfigError, ResourceError
+
+BACKBONE = "vgg16"
+SMALLEST = 32  # five times halved, one pixel is left
+
+
+def viptt_net(
+    shape: tuple[int, int, int, int] = (70, 224, 224, 1),
+    classes: int = 10,
+    *,
+    weights: str | None = "imagenet",
+) -> keras.Model:
+    """Build the network for volumes of ``shape`` (depth, height, width, channels).
+
+    ``weights`` are those of the backbone: "imagenet" (fetched by Keras), a path to a VGG-16 file
+    without its top, or "none". Raises ConfigError if the shape cannot be used, ResourceError if
+    the ImageNet weights cannot be fetched, IntegrityError if a file does not fit.
+    """
+    depth, height, width, _ = _checked(shape)
+    volume = keras.Input(shape, name="volume")
+    frames = layers.Conv3D(3, 1, name="conv3d")(volume)  # (B, d, h, w, 3)
+    frames = ops.reshape(frames, (-1, height, width, 3))  # (B·d, h, w, 3)
+    features = _vgg16(height, width, weights)(frames)  # (B·d, 512)
+    sequence = ops.reshape(features, (-1, depth, features.shape[-1]))  # (B, d, 512)
+    summary = layers.LSTM(256, name="lstm")(sequence)  # (B, 256)
+    summary = layers.Dense(1024, activation="relu", name="dense")(summary)
+    # float32 whatever the policy: the loss takes the logarithm of what comes out here.
+    head = layers.Dense(classes, activation="softmax", name="head", dtype="float32")
+    return keras.Model(volume, head(summary), name="viptt_net")
+
+
+def freeze_backbone(net: keras.Model) -> None:
+    """Keep the weights of the 2D network as they are; the rest stays trainable."""
+    net.get_layer(BACKBONE).trainable = False
+
+
+def _checked(shape: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    rule = f"give (depth ≥ 1, height ≥ {SMALLEST}, width ≥ {SMALLEST}, 1)"
+    if len(shape) != 4 or shape[0] < 1 or shape[3] != 1:
+        raise ConfigError.of("shape", "bad-shape", f"{tuple(shape)} is not the shape of a volume", rule)
+    if min(shape[1:3]) < SMALLEST:
+        reason = f"{shape[1]}x{shape[2]} pixels are too few for VGG-16, which halves them five times"
+        raise ConfigError.of("shape", "shape-too-small", reason, rule)
+    return shape
+
+
+def _vgg16(height: int, width: int, weights: str | None) -> keras.Model:
+    """VGG-16 without its top: frames (N, height, width, 3) to their mean feature (N, 512)."""
+    given = None if weights in (None, "none") else weights
+    own = "imagenet" if given == "imagenet" else None
+    options = {"include_top": False, "pooling": "avg", "input_shape": (height, width, 3), "name": BACKBONE}
+    try:
+        backbone = keras.applications.VGG16(weights=own, **options)
+    except Exception as error:  # Keras raises a bare Exception where a download fails
+        remedy = "give `--weights FILE` or `--weights none`, or connect to the network"
+        raise ResourceError.of("imagenet", "no-weights", str(error), remedy) from error
+    if given != own:
+        load_weights(backbone, str(given))
+    return backbone

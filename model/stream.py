@@ -1,0 +1,181 @@
+"""A store and a split file to batches for Keras, each volume proven before it reaches the model.
+
+A batch is ``(volumes, labels)``: float32 ``(B, depth, height, width, 1)`` in [0, 1] and one-hot
+float32 ``(B, classes)``. The last batch may be short; no sample is dropped, repeated or filled in.
+
+Samples are read by a few threads, a few batches ahead, so that memory stays at a handful of batches
+whatever the size of the store. A damaged or missing volume stops the iteration: TensorFlow carries
+the IntegrityError as text, and ``integrity_errors`` turns it back.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from pipeline.errors import IntegrityError, integrity_error_in
+from pipeline.split import Split, read_split
+from pipeline.store import Store, open_store
+
+READERS = 4
+BATCHES_AHEAD = 2
+SPLIT_AGAIN = "run `viptt split` for this store"
+
+
+@dataclass(frozen=True)
+class Part:
+    """The samples of one part of a split, in the split file's order, and the store that holds them.
+
+    ``rows[i]`` is the row of ``ids[i]`` in the store's table.
+    """
+
+    store: Store
+    name: str
+    ids: tuple[str, ...]
+    rows: tuple[int, ...]
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """Index into the store's classes, one per sample."""
+        return tuple(self.store.rows[row].label for row in self.rows)
+
+    def steps(self, batch_size: int) -> int:
+        """Batches in an epoch, the short one included."""
+        return -(-len(self.ids) // batch_size)
+
+
+def stream(
+    store: str | Path,
+    split_file: str | Path,
+    name: str,
+    *,
+    batch_size: int,
+    seed: int | None = None,
+    epoch: int = 0,
+) -> tf.data.Dataset:
+    """One epoch over the part ``name`` of a split.
+
+    Without a seed the order is that of the split file. With one it is a function of
+    (seed, epoch, id) alone, the same on every machine and version.
+
+    Raises IntegrityError if the split was made for another store, has no such part, or lists ids
+    that the store does not hold. While iterating, a volume that is not the stored one raises
+    ``tf.errors.UnknownError`` with the IntegrityError as its text.
+    """
+    return batches(open_part(store, split_file, name), batch_size=batch_size, seed=seed, epoch=epoch)
+
+
+# --- which samples ------------------------------------------------------------------------------
+
+
+def open_part(store: str | Path, split_file: str | Path, name: str) -> Part:
+    """Open a store and a split file and bind one part of the split to the store's rows.
+
+    Raises IntegrityError as ``stream`` does.
+    """
+    opened, split = open_store(store), read_split(Path(split_file))
+    return bind(opened, split, name, where=str(split_file))
+
+
+def bind(store: Store, split: Split, name: str, *, where: str) -> Part:
+    """Find the samples of one part in the store; ``where`` names the split file in errors."""
+    if split.store_digest != store.digest:
+        reason = f"it was made for store {split.store_digest[:19]}…, {store.path} is {store.digest[:19]}…"
+        raise IntegrityError.of(where, "other-store", reason, SPLIT_AGAIN)
+    if name not in split.parts:
+        reason = f"it has no part {name!r}; its parts are {', '.join(split.parts)}"
+        raise IntegrityError.of(where, "unknown-part", reason, "name one of them")
+    known = {row.id: index for index, row in enumerate(store.rows)}
+    unknown = [id for id in split.parts[name] if id not in known]
+    if unknown:
+        reason = f"{len(unknown)} ids of part {name!r} are not in {store.path}: {', '.join(unknown[:5])}"
+        raise IntegrityError.of(where, "unknown-id", reason, SPLIT_AGAIN)
+    ids = split.parts[name]
+    return Part(store, name, ids, tuple(known[id] for id in ids))
+
+
+def order(ids: Sequence[str], *, seed: int | None, epoch: int) -> NDArray[np.int64]:
+    """Positions of ``ids`` in the order of one epoch, ranked by a hash of (seed, epoch, id)."""
+    if seed is None:
+        return np.arange(len(ids), dtype=np.int64)
+    ranks = [hashlib.sha256(f"{seed}:{epoch}:{id}".encode()).digest() for id in ids]
+    return np.array(sorted(range(len(ids)), key=ranks.__getitem__), dtype=np.int64)
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def batches(
+    part: Part, *, batch_size: int, seed: int | None = None, epoch: int = 0, skip: int = 0
+) -> tf.data.Dataset:
+    """One epoch over a part; the first ``skip`` batches are left out without being read."""
+    positions = order(part.ids, seed=seed, epoch=epoch)[skip * batch_size :]
+    rows = np.array(part.rows, dtype=np.int64)[positions]
+    labels = np.array(part.labels, dtype=np.int64)[positions]
+    dataset = tf.data.Dataset.from_tensor_slices((rows, labels))
+    dataset = dataset.map(_reading(part.store), num_parallel_calls=READERS)
+    dataset = dataset.batch(batch_size).map(_scaling(part.store))
+    return dataset.prefetch(BATCHES_AHEAD)
+
+
+def _reading(store: Store) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    dtype = tf.as_dtype(store.header.dtype)
+
+    def read(row: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        # stateful=False: a volume depends on its row alone, so that reading stays parallel where
+        # TensorFlow is told to be deterministic.
+        volume = tf.numpy_function(store.read, [row], dtype, stateful=False)
+        return tf.ensure_shape(volume, store.header.shape), label
+
+    return read
+
+
+def _scaling(store: Store) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    full = 255.0 if store.header.dtype == np.uint8 else 1.0
+    classes = len(store.header.classes)
+
+    def scale(volumes: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.cast(volumes, tf.float32)[..., tf.newaxis] / full, tf.one_hot(labels, classes)
+
+    return scale
+
+
+@contextmanager
+def integrity_errors() -> Iterator[None]:
+    """Raise the IntegrityError that TensorFlow carries as the text of an error of its own."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = integrity_error_in(str(error))
+        if found is None:
+            raise
+        raise found from None
+
+
+# --- waiting ------------------------------------------------------------------------------------
+
+
+def timed(dataset: tf.data.Dataset) -> tuple[tf.data.Dataset, Callable[[], float]]:
+    """Measure how long the consumer waits for ``dataset``: the same elements, and the seconds so far.
+
+    Each element is pulled between two readings of the clock, in the consumer's own call: ``zip``
+    evaluates the tick first, and nothing may be prefetched behind it.
+    """
+    with tf.device("CPU:0"):
+        seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False)
+    ticks = tf.data.Dataset.counter().map(lambda _: tf.timestamp())
+
+    def stop(tick: tf.Tensor, element: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+        with tf.control_dependencies([seconds.assign_add(tf.timestamp() - tick)]):
+            return tf.nest.map_structure(tf.identity, element)
+
+    options = tf.data.Options()
+    options.experimental_optimization.inject_prefetch = False
+    options.experimental_optimization.map_parallelization = False
+    measured = tf.data.Dataset.zip((ticks, dataset)).map(stop).with_options(options)
+    return measured, lambda: float(seconds.numpy())

@@ -1,0 +1,193 @@
+"""Weight files: today's ``.weights.h5`` and the full-model ``.h5`` of 2021, in and out.
+
+A file is opened as data only. The network is built from code and its arrays are compared with those
+of the file before one is assigned: as many, of the same shapes, finite. A model is never
+deserialised, links and storage outside the file are not followed.
+
+A file that viptt wrote has a sidecar, ``NAME.sha256``, in the form of ``sha256sum``.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import ConfigError, IntegrityError
+from pipeline.store import sync_directory, write_durably
+
+Arrays = dict[str, h5py.Dataset]
+OTHER_FILE = "give a weights file of this network, or train again"
+
+
+def load_weights(model: keras.Model, path: str | Path) -> None:
+    """Set the weights of ``model`` from a ``.weights.h5`` file, or a legacy ``.h5`` by position.
+
+    Raises ConfigError if there is no such file, IntegrityError if it is not HDF5, is damaged, holds
+    other layers or shapes than the model, or numbers that are not finite; the model is then
+    unchanged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError.of(path, "no-weights", "there is no such file", "give the path of a weights file")
+    check_sidecar(path)
+    with _opened(path) as file:
+        legacy = file.get("model_weights", file)
+        if "layer_names" in legacy.attrs:
+            _assign(model, _legacy_arrays(path, legacy, model))
+            return
+        _check_shapes(path, model, _arrays(path, file.get("layers", {})))
+    with _readable(path):
+        model.load_weights(path)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    with _readable(path), h5py.File(path, "r") as file:
+        yield file
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """HDF5 reports damage in as many ways as it can be met."""
+    try:
+        yield
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise IntegrityError.of(path, "weights-unreadable", f"not a sound HDF5 file: {error}", OTHER_FILE) from error
+
+
+def _arrays(path: Path, group: h5py.Group) -> Arrays:
+    """Every array in a group by its path; links are not followed, outside storage is refused."""
+    found: Arrays = {}
+
+    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = item
+
+    if group:
+        group.visititems(visit)
+    for name, item in found.items():
+        if item.external or item.is_virtual:
+            raise IntegrityError.of(path, "outside-storage", f"{name} lies in another file", OTHER_FILE)
+    return found
+
+
+def _finite(path: Path, name: str, item: h5py.Dataset) -> NDArray[np.float32]:
+    values = np.asarray(item[()], dtype=np.float32)
+    if not np.isfinite(values).all():
+        raise IntegrityError.of(path, "non-finite", f"{name} holds NaN or infinity", OTHER_FILE)
+    return values
+
+
+# --- Keras 3 ------------------------------------------------------------------------------------
+
+
+def _check_shapes(path: Path, model: keras.Model, arrays: Arrays) -> None:
+    """Refuse a file whose arrays are not exactly the model's; Keras would ignore what is left over."""
+    arrays = {name: item for name, item in arrays.items() if "seed_generator" not in name}
+    in_file = Counter(item.shape for item in arrays.values())
+    in_model = Counter(tuple(weight.shape) for weight in model.weights)
+    if in_file != in_model:
+        extra, lacking = in_file - in_model, in_model - in_file
+        file_says = [f"{name} {item.shape}" for name, item in arrays.items() if item.shape in extra]
+        model_says = [f"{w.path} {tuple(w.shape)}" for w in model.weights if tuple(w.shape) in lacking]
+        raise _mismatch(path, file_says, model_says)
+    for name, item in arrays.items():
+        _finite(path, name, item)
+
+
+def _mismatch(path: Path, file_says: Sequence[str], model_says: Sequence[str]) -> IntegrityError:
+    def some(names: Sequence[str]) -> str:
+        return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "") or "nothing more"
+
+    reason = f"the file has {some(file_says)}; the network has {some(model_says)}"
+    return IntegrityError.of(path, "other-network", reason, OTHER_FILE)
+
+
+# --- 2021 ---------------------------------------------------------------------------------------
+
+
+def _legacy_arrays(path: Path, group: h5py.Group, model: keras.Model) -> list[NDArray[np.float32]]:
+    """The arrays of a legacy file in the order of ``model.weights``, matched layer by layer."""
+    in_file = _legacy_layers(path, group)
+    in_model = [layer for layer in model.layers if layer.weights]
+    if len(in_file) != len(in_model):
+        raise _mismatch(path, [f"layers {', '.join(in_file)}"], [f"layers {', '.join(n.name for n in in_model)}"])
+    values: list[NDArray[np.float32]] = []
+    for (name, arrays), layer in zip(in_file.items(), in_model, strict=True):
+        shapes = [item.shape for item in arrays.values()]
+        expected = [tuple(weight.shape) for weight in layer.weights]
+        if shapes != expected:
+            raise _mismatch(path, [f"{name} {shapes}"], [f"{layer.name} {expected}"])
+        values += [_finite(path, array_name, item) for array_name, item in arrays.items()]
+    return values
+
+
+def _legacy_layers(path: Path, group: h5py.Group) -> dict[str, Arrays]:
+    """Layer name to its arrays, in the file's order; layers without weights are left out."""
+    arrays = _arrays(path, group)
+    layers: dict[str, Arrays] = {}
+    for layer in _names(group, "layer_names"):
+        weights = [f"{layer}/{weight}" for weight in _names(group[layer], "weight_names")]
+        if weights:
+            layers[layer] = {name: arrays[name] for name in weights}
+    return layers
+
+
+def _names(group: h5py.Group, attribute: str) -> list[str]:
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in group.attrs[attribute]]
+
+
+def _assign(model: keras.Model, values: Sequence[NDArray[np.float32]]) -> None:
+    targets = [weight for layer in model.layers for weight in layer.weights]
+    for weight, value in zip(targets, values, strict=True):
+        weight.assign(value)
+
+
+# --- the sidecar --------------------------------------------------------------------------------
+
+
+def save_weights(model: keras.Model, path: Path) -> None:
+    """Write ``path`` and its sidecar so that, killed at any moment, a file that loads is there.
+
+    Two files cannot be replaced at once, so the new hash waits in ``NAME.sha256.next``: until the
+    weights are renamed the old hash holds, from then on the next one does.
+    """
+    partial = path.with_name(f"partial.{path.name}")
+    model.save_weights(partial)
+    sync_directory(partial)
+    _settle(path)
+    sidecar, following = _sidecars(path)
+    write_durably(following, f"{file_sha256(partial)}  {path.name}\n".encode())
+    partial.replace(path)
+    sync_directory(path.parent)
+    following.replace(sidecar)
+
+
+def check_sidecar(path: Path) -> None:
+    """Raise IntegrityError if ``path`` has a sidecar and is not the file that it was written for."""
+    recorded = [sidecar.read_text("ascii").split()[:1] for sidecar in _sidecars(path) if sidecar.is_file()]
+    if recorded and [file_sha256(path)] not in recorded:
+        raise IntegrityError.of(path, "weights-changed", "its bytes are not those that were written", OTHER_FILE)
+
+
+def _settle(path: Path) -> None:
+    """Finish a save that was killed between its two renames."""
+    sidecar, following = _sidecars(path)
+    if following.is_file() and path.is_file() and following.read_text("ascii").startswith(file_sha256(path)):
+        following.replace(sidecar)
+
+
+def _sidecars(path: Path) -> tuple[Path, Path]:
+    return path.with_name(f"{path.name}.sha256"), path.with_name(f"{path.name}.sha256.next")
+
+
+def file_sha256(path: Path) -> str:
+    """Lower-case SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

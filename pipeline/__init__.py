@@ -1,0 +1,4 @@
+"""Preprocessing: sources (CT scans, videos) to a store of fixed-shape volumes, and splits of it.
+
+Never imports TensorFlow or Keras.
+"""

@@ -1,0 +1,304 @@
+"""``data_catalog.yaml`` as frozen objects, made once at the border.
+
+All faults of a catalog are told at once, each with its line and its path in the document.
+"""
+
+import difflib
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainValidator,
+    Tag,
+    ValidationError,
+)
+
+from pipeline.errors import ConfigError, Problem
+from pipeline.yaml_nodes import FIX, child, line_of, plain, read_yaml
+
+
+class Frozen(BaseModel):
+    """Strict and immutable: unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+Size = Annotated[int, Field(ge=1, le=4096)]
+Name = Annotated[str, Field(min_length=1)]
+DatasetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+
+
+class Recipe(Frozen):
+    """Every parameter that decides the bytes of a volume, whatever its source."""
+
+    shape: Annotated[tuple[Size, Size, Size], Field(description="depth, height, width of every volume")] = (
+        70,
+        224,
+        224,
+    )
+    spline_order: Annotated[int, Field(ge=0, le=5)] = 3
+    dtype: Literal["float16", "float32", "uint8"] = "float16"
+
+
+def _rising(window: tuple[float, float]) -> tuple[float, float]:
+    if window[0] >= window[1]:
+        raise ValueError("a window goes from its lower to its upper bound")
+    return window
+
+
+class CtRecipe(Recipe):
+    """Recipe of a CT scan: ``window`` is the range of Hounsfield units that becomes 0 to 1."""
+
+    window: Annotated[tuple[float, float], AfterValidator(_rising)] = (-1000.0, 400.0)
+
+
+class VideoRecipe(Recipe):
+    """Recipe of a video: the spline runs over ``all`` frames, or over the ``first`` depth frames."""
+
+    frames: Literal["all", "first"] = "all"
+
+
+class TableLabels(Frozen):
+    """Labels in a CSV table: its file, and the names of its columns."""
+
+    file: Path
+    id: Name
+    label: Name
+    group: Name | None = None
+
+
+def _names_a_label(regex: str) -> str:
+    try:
+        names = re.compile(regex).groupindex
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    if "label" not in names:
+        raise ValueError("the expression needs a named group (?P<label>…)")
+    return regex
+
+
+class PathLabels(Frozen):
+    """Label and group read from a source's path by a regular expression with named groups."""
+
+    regex: Annotated[str, AfterValidator(_names_a_label)]
+
+
+def _labels_kind(value: object) -> str:
+    return (
+        "regex"
+        if isinstance(value, PathLabels) or (isinstance(value, dict) and "regex" in value)
+        else "table"
+    )
+
+
+Labels = Annotated[
+    Annotated[TableLabels, Tag("table")] | Annotated[PathLabels, Tag("regex")], Discriminator(_labels_kind)
+]
+
+
+def _class_map(value: object) -> dict[str, str]:
+    """A list of names stands for itself; a map goes from the value in the table to the name."""
+    names = {name: name for name in value} if isinstance(value, list) else value
+    if not isinstance(names, dict) or not names:
+        raise ValueError("give a list of class names, or a map from the label's value to the name")
+    if not all(isinstance(name, str) and name for name in names.values()):
+        raise ValueError("every class name is a text; put quotes around numbers")
+    if len(set(names.values())) != (len(value) if isinstance(value, list) else len(names)):
+        raise ValueError("a class is named twice")
+    return names
+
+
+Classes = Annotated[
+    dict[str, str],
+    PlainValidator(_class_map, json_schema_input_type=list[Name] | dict[str, Name]),
+    Field(description="index = position"),
+]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _whole(fractions: dict[str, float]) -> dict[str, float]:
+    if abs(sum(fractions.values()) - 1) > 1e-9:
+        raise ValueError(f"fractions add up to {sum(fractions.values()):g} instead of 1")
+    return fractions
+
+
+class SplitPlan(Frozen):
+    """How the samples of a store are divided into named parts."""
+
+    file: Path
+    fractions: Annotated[dict[DatasetName, Share], Field(min_length=2), AfterValidator(_whole)] = {
+        "train": 0.8,
+        "val": 0.2,
+    }
+    seed: Annotated[int, Field(ge=0)] = 0
+    group: Literal["auto", "none"] = "auto"
+
+
+class _Dataset(Frozen):
+    name: Annotated[str, Field(exclude=True)] = ""
+    path: Path
+    labels: Labels
+    classes: Classes
+    store: Path
+    split: SplitPlan
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names; a label is an index into them."""
+        return tuple(self.classes.values())
+
+    @property
+    def quarantine_file(self) -> Path:
+        """Where the sources are listed that could not be converted."""
+        return self.store.with_name(self.store.name.removesuffix(".zarr") + ".quarantine.csv")
+
+    @property
+    def recipe_json(self) -> dict[str, Any]:
+        """The recipe as it stands in the store, with the type of its sources."""
+        return {"type": self.type, **self.recipe.model_dump(mode="json")}  # type: ignore[attr-defined]
+
+
+class NiftiDataset(_Dataset):
+    """CT scans: one ``.nii`` or ``.nii.gz`` file is one sample."""
+
+    type: Literal["nifti"]
+    recipe: CtRecipe = CtRecipe()
+
+
+class VideoDataset(_Dataset):
+    """Videos: one file is one sample."""
+
+    type: Literal["video"]
+    recipe: VideoRecipe = VideoRecipe()
+
+
+Dataset = Annotated[NiftiDataset | VideoDataset, Field(discriminator="type")]
+
+
+class Catalog(Frozen):
+    """The whole document."""
+
+    version: Literal[1]
+    datasets: Annotated[dict[DatasetName, Dataset], Field(min_length=1)]
+
+
+def load_catalog(file: Path) -> Catalog:
+    """Read a catalog; relative paths become relative to the catalog's folder.
+
+    Raises ConfigError with every fault found.
+    """
+    root = read_yaml(file)
+    try:
+        catalog = Catalog.model_validate_json(json.dumps(plain(root)))
+    except ValidationError as error:
+        raise ConfigError(*_problems(file, root, error)) from None
+    folder = file.absolute().parent
+    located = {name: _located(dataset, name, folder) for name, dataset in catalog.datasets.items()}
+    return catalog.model_copy(update={"datasets": located})
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a catalog, for editors."""
+    schema = Catalog.model_json_schema()
+    for definition in ("NiftiDataset", "VideoDataset"):
+        schema["$defs"][definition]["properties"].pop("name")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def select(catalog: Catalog, names: tuple[str, ...]) -> tuple[NiftiDataset | VideoDataset, ...]:
+    """The datasets with these names; none means all. Raises ConfigError for names not there."""
+    known = list(catalog.datasets)
+    unknown = [
+        Problem(name, "unknown-dataset", "the catalog has no dataset of this name", _suggestion(name, known))
+        for name in names
+        if name not in known
+    ]
+    if unknown:
+        raise ConfigError(*unknown)
+    return tuple(catalog.datasets[name] for name in names or known)
+
+
+def _located(dataset: NiftiDataset | VideoDataset, name: str, folder: Path) -> NiftiDataset | VideoDataset:
+    labels = dataset.labels
+    if isinstance(labels, TableLabels):
+        labels = labels.model_copy(update={"file": folder / labels.file})
+    update = {
+        "name": name,
+        "path": folder / dataset.path,
+        "store": folder / dataset.store,
+        "labels": labels,
+        "split": dataset.split.model_copy(update={"file": folder / dataset.split.file}),
+    }
+    return dataset.model_copy(update=update)
+
+
+def _problems(file: Path, root: Any, error: ValidationError) -> list[Problem]:
+    return [_problem(file, root, fault) for fault in error.errors(include_url=False)]
+
+
+def _problem(file: Path, root: Any, fault: Any) -> Problem:
+    location = _document_path(root, fault["loc"])
+    where = f"{file}:{line_of(root, location)} ({'.'.join(map(str, location)) or 'document'})"
+    match fault["type"]:
+        case "extra_forbidden":
+            known = _known_keys(fault["loc"])
+            return Problem(
+                where,
+                "unknown-key",
+                f"there is no key `{location[-1]}` here",
+                _suggestion(location[-1], known),
+            )
+        case "missing":
+            last = fault["loc"][-1]
+            return Problem(
+                where,
+                "missing-key",
+                f"`{last}` is missing" if isinstance(last, str) else "too few values",
+                FIX,
+            )
+        case "union_tag_invalid" | "union_tag_not_found":
+            remedy = f"use one of {fault['ctx'].get('expected_tags', 'nifti, video')}"
+            return Problem(where, "unknown-type", "the type of the sources is missing or not known", remedy)
+        case _:
+            given = json.dumps(fault["input"], default=str, ensure_ascii=False)
+            reason = f"{fault['msg'].removeprefix('Value error, ')}, not {given[:80]}"
+            return Problem(where, "bad-value", reason, FIX)
+
+
+def _document_path(root: Any, loc: tuple[Any, ...]) -> list[str | int]:
+    """pydantic's location without the names of union members, which do not stand in the document."""
+    path: list[str | int] = []
+    node = root
+    for step in loc:
+        below = child(node, step)
+        if below is None and step in ("nifti", "video", "table", "regex", "[key]"):
+            continue
+        path.append(step)
+        node = below
+    return path
+
+
+def _known_keys(loc: tuple[Any, ...]) -> list[str]:
+    """Keys that the object at the parent of this location understands."""
+    parents: dict[object, type[BaseModel]] = {
+        "recipe": VideoRecipe if "video" in loc else CtRecipe,
+        "split": SplitPlan,
+        "table": TableLabels,
+        "regex": PathLabels,
+        "video": VideoDataset,
+        "nifti": NiftiDataset,
+    }
+    model = parents[loc[-2]] if len(loc) > 1 else Catalog
+    return [name for name in model.model_fields if name != "name"]
+
+
+def _suggestion(name: object, known: list[str]) -> str:
+    close = difflib.get_close_matches(str(name), known, n=1)
+    return f"did you mean `{close[0]}`?" if close else f"use one of: {', '.join(known)}"

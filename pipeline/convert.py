@@ -1,0 +1,97 @@
+"""One source to one volume: the recipe, read from top to bottom.
+
+Volumes are (depth, height, width) in the recipe's dtype with values in [0, 1] (uint8: 0 to 255).
+CT: clip to the window, SIZ, scale the window to [0, 1], clip the spline's overshoot.
+Video: choose frames, SIZ, divide luma by 255, clip.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.catalog import CtRecipe, Recipe, VideoRecipe
+from pipeline.errors import SourceError
+from pipeline.readers import READERS
+from pipeline.readers.reading import Facts
+from pipeline.siz import Float32, zoom
+
+MAX_NONFINITE = 0.01
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A volume and the facts of its source."""
+
+    volume: NDArray[Any]
+    facts: Facts
+
+
+def convert(path: Path, recipe: CtRecipe | VideoRecipe) -> Conversion:
+    """Read a source and make its volume. Raises SourceError if the source cannot be used."""
+    if isinstance(recipe, CtRecipe):
+        reading = READERS["nifti"].read(path)
+        _check_finite(path, reading.facts)
+        values = scale_ct(reading.array, recipe)
+    else:
+        reading = READERS["video"].read(path)
+        values = scale_video(_choose_frames(path, reading.array, recipe), recipe)
+    if reading.array.min() == reading.array.max():
+        reading.facts["warnings"].append("all values are equal")
+    return Conversion(quantise(values, recipe), reading.facts)
+
+
+def scale_ct(hounsfield: NDArray[Any], recipe: CtRecipe) -> Float32:
+    """Hounsfield units (any shape of three axes) to [0, 1] at the recipe's shape.
+
+    Values that are not finite count as the window's lower bound, which is air.
+    """
+    low, high = recipe.window
+    zoomed = zoom(_clipped(hounsfield, low, high), recipe.shape, order=recipe.spline_order)
+    zoomed -= np.float32(low)
+    zoomed *= np.float32(1 / (high - low))
+    return np.clip(zoomed, 0, 1, out=zoomed)
+
+
+def scale_video(frames: NDArray[np.uint8], recipe: VideoRecipe) -> Float32:
+    """Luma frames 0 to 255 (frames, rows, columns) to [0, 1] at the recipe's shape."""
+    zoomed = zoom(frames, recipe.shape, order=recipe.spline_order)
+    zoomed *= np.float32(1 / 255)
+    return np.clip(zoomed, 0, 1, out=zoomed)
+
+
+def quantise(values: Float32, recipe: Recipe) -> NDArray[Any]:
+    """Values in [0, 1] in the recipe's dtype; uint8 holds value x 255, rounded."""
+    if recipe.dtype == "uint8":
+        return np.rint(values * np.float32(255)).astype(np.uint8)
+    return values.astype(recipe.dtype)
+
+
+def _clipped(hounsfield: NDArray[Any], low: float, high: float) -> NDArray[Any]:
+    """Clip in the source's own integers where they can hold the bounds: half the memory of float32."""
+    if hounsfield.dtype.kind in "iu":
+        bounds = np.iinfo(hounsfield.dtype)
+        if low.is_integer() and high.is_integer() and bounds.min <= low and high <= bounds.max:
+            clipped: NDArray[Any] = hounsfield.clip(int(low), int(high))
+            return clipped
+    values = hounsfield.astype(np.float32)
+    np.nan_to_num(values, copy=False, nan=low, posinf=low, neginf=low)
+    return np.clip(values, np.float32(low), np.float32(high), out=values)
+
+
+def _choose_frames(path: Path, frames: NDArray[np.uint8], recipe: VideoRecipe) -> NDArray[np.uint8]:
+    if recipe.frames == "all":
+        return frames
+    if len(frames) < recipe.shape[0]:
+        reason = f"{len(frames)} frames; the recipe takes the first {recipe.shape[0]}"
+        raise SourceError.of(path, "too-short", reason, "use `frames: all`, or leave the clip out")
+    return frames[: recipe.shape[0]]
+
+
+def _check_finite(path: Path, facts: Facts) -> None:
+    share = facts["nonfinite"] / float(np.prod(facts["shape"], dtype=np.float64))
+    if share > MAX_NONFINITE:
+        reason = f"{facts['nonfinite']} voxels ({share:.0%}) are not finite"
+        raise SourceError.of(path, "non-finite", reason, "export it again from its original")

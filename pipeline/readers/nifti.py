@@ -1,0 +1,261 @@
+"""NIfTI-1 and NIfTI-2 files, plain or gzip-compressed, to Hounsfield units in canonical axes.
+
+Arrays are (depth, height, width) with depth toward Superior, height toward Posterior and width toward
+Left, found from the affine (sform before qform, as nibabel does). Oblique volumes take the closest
+axes; nothing is resampled here.
+
+Values are ``stored * scl_slope + scl_inter``; a slope of 0, or one that is not finite, means that
+the stored values are meant (NIfTI-1 standard, "data scaling"). Unscaled volumes keep their dtype,
+scaled ones are float32. Non-finite values are left in place and counted in the facts.
+
+Files are told apart by content, not by name, and a gzip stream is inflated to its end, so that its
+CRC-32 is verified. Does not read pairs (.hdr, .img), RGB or complex data, or series of volumes.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from isal.igzip_lib import IsalError
+from isal.isal_zlib import decompressobj
+from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti2 import Nifti2Header
+from nibabel.orientations import (
+    apply_orientation,
+    axcodes2ornt,
+    io_orientation,
+    ornt2axcodes,
+    ornt_transform,
+)
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from pipeline.errors import SourceError
+from pipeline.readers.reading import Facts, Reading, check_regular_file, check_size
+
+Float64 = NDArray[np.float64]
+SUFFIXES = (".nii.gz", ".nii")
+GZIP = b"\x1f\x8b"
+GZIP_WINDOW = 31  # zlib's way to say: a gzip header and trailer are expected
+HEADER_BYTES = 1024
+CANONICAL = axcodes2ornt("LPS")
+FETCH = "fetch or export it again"
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the voxels lie in the (inflated) bytes and what they mean; axes as stored (i, j, k)."""
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    offset: int
+    slope: float
+    inter: float
+    affine: Float64
+    warnings: tuple[str, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+
+def read(path: Path) -> Reading:
+    """Read a volume in Hounsfield units, (depth, height, width), with its facts.
+
+    Raises SourceError with one of the codes not-a-regular-file, unreadable, empty-file, not-nifti,
+    truncated, gzip-crc, bad-header, bad-dims, not-3d, empty-volume, unsupported-dtype, bad-offset,
+    bad-scaling, bad-affine, bad-spacing, size-mismatch, too-large.
+    """
+    check_regular_file(path)
+    data = path.read_bytes()
+    layout = _layout(path, _start(path, data))
+    data = _inflate(path, data, layout) if data[:2] == GZIP else data
+    stored = _voxels(path, data, layout)
+    array = _canonical(_scaled(stored, layout), layout.affine)
+    return Reading(array, _facts(layout, array, len(data)))
+
+
+def inspect(path: Path) -> Facts:
+    """Facts from the header alone. Raises SourceError as ``read`` does."""
+    check_regular_file(path)
+    with path.open("rb") as file:
+        layout = _layout(path, _start(path, file.read(4 * HEADER_BYTES)))
+    return _header_facts(layout)
+
+
+# --- bytes --------------------------------------------------------------------------------------
+
+
+def _start(path: Path, data: bytes) -> bytes:
+    """The first bytes of the (inflated) file."""
+    if data[:2] != GZIP:
+        return data[:HEADER_BYTES]
+    try:
+        return decompressobj(GZIP_WINDOW).decompress(data[: 4 * HEADER_BYTES], HEADER_BYTES)
+    except IsalError:
+        raise SourceError.of(path, "gzip-crc", "its gzip data is damaged", FETCH) from None
+
+
+def _inflate(path: Path, data: bytes, layout: _Layout) -> bytes:
+    """Inflate all members of a gzip file, each to its checksum, but not past what the header declares."""
+    limit = layout.offset + layout.nbytes
+    limit += limit // 2 + HEADER_BYTES
+    parts: list[bytes] = []
+    try:
+        while data[:2] == GZIP:
+            member = decompressobj(GZIP_WINDOW)
+            parts.append(member.decompress(data, limit))
+            limit -= len(parts[-1])
+            if not member.eof and limit <= 0:
+                reason = "it inflates to far more than its header declares"
+                raise SourceError.of(path, "size-mismatch", reason, FETCH)
+            if not member.eof:
+                raise SourceError.of(path, "truncated", "its gzip data ends early", FETCH)
+            data = member.unused_data
+    except IsalError:
+        raise SourceError.of(path, "gzip-crc", "its gzip data or checksum is damaged", FETCH) from None
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _voxels(path: Path, data: bytes, layout: _Layout) -> NDArray[Any]:
+    """The stored values, (i, j, k), without copying them."""
+    missing = layout.offset + layout.nbytes - len(data)
+    if missing > 0:
+        reason = f"{len(data)} bytes; its header declares {layout.offset + layout.nbytes}"
+        raise SourceError.of(path, "truncated", reason, FETCH)
+    if -missing > layout.nbytes // 2 + HEADER_BYTES:
+        reason = f"{-missing} bytes more than its header declares"
+        raise SourceError.of(path, "size-mismatch", reason, "check its datatype and dimensions")
+    count = int(np.prod(layout.shape))
+    return np.frombuffer(data, layout.dtype, count, layout.offset).reshape(layout.shape, order="F")
+
+
+# --- header -------------------------------------------------------------------------------------
+
+
+def _layout(path: Path, start: bytes) -> _Layout:
+    header = _header(path, start)
+    shape = _shape(path, header)
+    dtype = header.get_data_dtype()
+    if dtype.kind not in "iuf":
+        reason = f"voxels of type {dtype}"
+        raise SourceError.of(path, "unsupported-dtype", reason, "convert it to integers or floats")
+    slope, inter, notes = _scaling(path, header)
+    affine, more = _affine(path, header)
+    offset = _offset(path, header)
+    return _Layout(shape, dtype, offset, slope, inter, affine, tuple(notes + more))
+
+
+def _header(path: Path, start: bytes) -> Nifti1Header:
+    for kind in (Nifti1Header, Nifti2Header):
+        if len(start) >= kind.sizeof_hdr and kind.may_contain_header(start[: kind.sizeof_hdr]):
+            try:
+                header = kind(start[: kind.sizeof_hdr], check=False)
+                if header["magic"].item().rstrip(b"\0")[:2] != b"n+":
+                    break
+                header.get_data_dtype()
+            except (HeaderDataError, KeyError) as error:
+                raise SourceError.of(path, "bad-header", str(error), FETCH) from None
+            return header
+    raise SourceError.of(path, "not-nifti", "its content is not single-file NIfTI", "remove it or convert it")
+
+
+def _shape(path: Path, header: Nifti1Header) -> tuple[int, int, int]:
+    axes = int(header["dim"][0])
+    if not 1 <= axes <= 7:
+        raise SourceError.of(path, "bad-dims", f"{axes} dimensions", FETCH)
+    sizes = [int(size) for size in header["dim"][1 : axes + 1]]
+    if min(sizes) < 0:
+        raise SourceError.of(path, "bad-dims", f"dimensions {sizes}", FETCH)
+    if 0 in sizes:
+        raise SourceError.of(path, "empty-volume", f"dimensions {sizes}", FETCH)
+    if axes < 3 or any(size > 1 for size in sizes[3:]):
+        raise SourceError.of(path, "not-3d", f"dimensions {sizes}", "give one volume per file")
+    check_size(path, tuple(sizes))
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _offset(path: Path, header: Nifti1Header) -> int:
+    offset = float(header["vox_offset"])
+    if not header.sizeof_hdr < offset < 1 << 30:
+        raise SourceError.of(path, "bad-offset", f"voxels at byte {offset:g}", FETCH)
+    return int(offset)
+
+
+def _scaling(path: Path, header: Nifti1Header) -> tuple[float, float, list[str]]:
+    raw = float(header["scl_slope"])
+    try:
+        slope, inter = header.get_slope_inter()
+    except HeaderDataError as error:
+        raise SourceError.of(path, "bad-scaling", str(error), FETCH) from None
+    if slope is None:
+        return 1.0, 0.0, [] if raw in (0.0, 1.0) else [f"scl_slope {raw} read as no scaling"]
+    return float(slope), float(inter or 0.0), []
+
+
+def _affine(path: Path, header: Nifti1Header) -> tuple[Float64, list[str]]:
+    """The voxel-to-world matrix (mm), and what is doubtful about it."""
+    pixdim = header["pixdim"][1:4].astype(float)
+    if not (np.isfinite(pixdim).all() and (pixdim > 0).all() and (pixdim < 1000).all()):
+        raise SourceError.of(path, "bad-spacing", f"voxels of {pixdim.tolist()} mm", FETCH)
+    coded = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
+    try:
+        affine = np.asarray(header.get_best_affine(), np.float64)
+    except (HeaderDataError, ValueError) as error:
+        raise SourceError.of(path, "bad-affine", str(error), FETCH) from None
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise SourceError.of(path, "bad-affine", "its voxel-to-world matrix is singular", FETCH)
+    notes = [] if coded else ["orientation assumed: neither qform nor sform is set"]
+    spacing = nib.affines.voxel_sizes(affine)
+    if coded and not np.allclose(spacing, pixdim, rtol=0.01, atol=1e-3):
+        notes.append(
+            f"sform says {np.round(spacing, 3).tolist()} mm, pixdim {np.round(pixdim, 3).tolist()} mm"
+        )
+    return affine, notes
+
+
+# --- values -------------------------------------------------------------------------------------
+
+
+def _scaled(stored: NDArray[Any], layout: _Layout) -> NDArray[Any]:
+    if (layout.slope, layout.inter) == (1.0, 0.0):
+        return stored
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = stored.astype(np.float32)
+        scaled *= np.float32(layout.slope)
+        scaled += np.float32(layout.inter)
+    return scaled
+
+
+def _canonical(array: NDArray[Any], affine: Float64) -> NDArray[Any]:
+    """From (i, j, k) as stored to (depth, height, width) = (S, P, L); a view, no copy."""
+    turned: NDArray[Any] = apply_orientation(array, ornt_transform(io_orientation(affine), CANONICAL))
+    return turned.T
+
+
+def _header_facts(layout: _Layout) -> Facts:
+    orientation = io_orientation(layout.affine)
+    order = np.argsort(ornt_transform(orientation, CANONICAL)[:, 0])[::-1]
+    spacing = nib.affines.voxel_sizes(layout.affine)
+    return {
+        "shape": [int(layout.shape[axis]) for axis in order],
+        "spacing_mm": [round(float(spacing[axis]), 4) for axis in order],
+        "orientation": "".join(ornt2axcodes(orientation)),
+        "dtype": layout.dtype.newbyteorder("=").name,
+        "slope": layout.slope,
+        "inter": layout.inter,
+        "warnings": list(layout.warnings),
+    }
+
+
+def _facts(layout: _Layout, array: NDArray[Any], size: int) -> Facts:
+    facts = _header_facts(layout)
+    nonfinite = 0 if array.dtype.kind in "iu" else int(array.size - np.count_nonzero(np.isfinite(array)))
+    if nonfinite:
+        facts["warnings"].append(f"{nonfinite} voxels are not finite")
+    extra = size - layout.offset - layout.nbytes
+    if extra:
+        facts["warnings"].append(f"{extra} bytes after the voxels")
+    return {**facts, "nonfinite": nonfinite}

@@ -1,0 +1,50 @@
+"""What every reader gives, and the gate that every source passes before a decoder sees it."""
+
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import SourceError
+
+MAX_VALUES = 1 << 31
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An array (depth, height, width) as stored by the source, and facts about it.
+
+    Facts are JSON values; ``facts["warnings"]`` lists what a user should know, in plain words.
+    """
+
+    array: NDArray[Any]
+    facts: Facts
+
+
+def check_regular_file(path: Path) -> None:
+    """Let only regular, non-empty files pass (links to them too): a pipe or a device would block.
+
+    Raises SourceError with code not-a-regular-file, unreadable or empty-file.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        code = "unreadable" if isinstance(error, PermissionError) else "not-a-regular-file"
+        raise SourceError.of(path, code, str(error.strerror), "replace it by the file itself") from None
+    if not stat.S_ISREG(status.st_mode):
+        reason = "it is a folder, a pipe or a device"
+        raise SourceError.of(path, "not-a-regular-file", reason, "replace it by the file itself")
+    if status.st_size == 0:
+        raise SourceError.of(path, "empty-file", "it has 0 bytes", "fetch or export it again")
+
+
+def check_size(path: Path, shape: tuple[int, ...]) -> None:
+    """Refuse arrays of more values than one source may have. Raises SourceError with code too-large."""
+    values = int(np.prod(shape, dtype=np.float64))
+    if values > MAX_VALUES:
+        reason = f"{' x '.join(map(str, shape))} values, over {MAX_VALUES}"
+        raise SourceError.of(path, "too-large", reason, "crop it, or check that its header is right")

@@ -1,0 +1,129 @@
+"""Videos to luma frames, decoded one after the other from the first to the last.
+
+Arrays are (depth, height, width) uint8: frames, rows, columns; luma is OpenCV's
+``0.299 R + 0.587 G + 0.114 B``, rounded. A rotation in the metadata is applied. The header's frame
+count is recorded but not believed: what is decoded counts.
+
+Does not seek, resample in time, keep colour or sound, or open anything but local files of the
+containers listed here.
+"""
+
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import SourceError
+from pipeline.readers.reading import Facts, Reading, check_regular_file, check_size
+
+SUFFIXES = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpeg", ".mpg")
+FETCH = "fetch or export it again"
+ENOUGH = 0.9  # of the declared frames; edit lists and delayed frames account for a few
+MIN_FRAME_BYTES = 8  # less per declared frame than a chunk header needs: the declared count is false
+
+
+def read(path: Path) -> Reading:
+    """Decode all frames, (frames, rows, columns), with their facts.
+
+    Raises SourceError with one of the codes not-a-regular-file, unreadable, empty-file, not-video,
+    truncated, no-frames, frame-count-mismatch, format-change, too-large.
+    """
+    capture = _open(path)
+    try:
+        facts = _facts(path, capture)
+        frames = _decode(path, capture)
+    finally:
+        capture.release()
+    facts["frames_decoded"] = len(frames)
+    facts["shape"] = list(frames.shape)
+    _check_count(path, facts)
+    return Reading(frames, facts)
+
+
+def inspect(path: Path) -> Facts:
+    """Facts from the header alone; ``shape`` holds the declared number of frames. Raises as ``read``."""
+    capture = _open(path)
+    try:
+        return _facts(path, capture)
+    finally:
+        capture.release()
+
+
+def _open(path: Path) -> Any:
+    check_regular_file(path)
+    with path.open("rb") as file:
+        start = file.read(16)
+    _check_container(path, start)
+    # Remarks of FFmpeg and OpenCV go to stderr past Python; what matters is told by the counts.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    if not capture.isOpened():
+        capture.release()
+        reason = "no video stream can be opened (cut before its index, sound only, or an unknown codec)"
+        raise SourceError.of(path, "not-video", reason, FETCH)
+    return capture
+
+
+def _check_container(path: Path, start: bytes) -> None:
+    """Only containers that the suffixes promise, by content: FFmpeg would also open lists of other files."""
+    riff = start[:4] == b"RIFF" and start[8:12] == b"AVI "
+    known = (
+        riff
+        or start[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
+        or start[:4] in (b"\x1aE\xdf\xa3", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3")
+    )
+    if not known:
+        raise SourceError.of(path, "not-video", "its content is not AVI, MP4, Matroska or MPEG", "remove it")
+    size = path.stat().st_size
+    declared = struct.unpack("<I", start[4:8])[0] + 8 if riff else 0
+    if declared > size:
+        reason = f"{size} bytes; its header declares {declared}"
+        raise SourceError.of(path, "truncated", reason, FETCH)
+
+
+def _facts(path: Path, capture: Any) -> Facts:
+    declared = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    declared = int(declared) if 0 <= declared < 1 << 31 else 0
+    fourcc = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True)
+    rotation = int(capture.get(cv2.CAP_PROP_ORIENTATION_META))
+    size = [int(capture.get(axis)) for axis in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)]
+    fps = float(capture.get(cv2.CAP_PROP_FPS))
+    return {
+        "shape": [declared, *(size[::-1] if rotation in (90, 270) else size)],
+        "frames_declared": declared,
+        "codec": fourcc.decode("ascii", "replace"),
+        "fps": round(fps, 3) if np.isfinite(fps) else 0.0,
+        "rotation": rotation,
+        "warnings": [],
+    }
+
+
+def _decode(path: Path, capture: Any) -> NDArray[np.uint8]:
+    frames: list[NDArray[np.uint8]] = []
+    while True:
+        done, frame = capture.read()
+        if not done:
+            break
+        frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) if frame.ndim == 3 else frame)
+        if frames[-1].shape != frames[0].shape:
+            raise SourceError.of(path, "format-change", "its frames change size", "export it with one size")
+        check_size(path, (len(frames), *frames[0].shape))
+    if not frames:
+        raise SourceError.of(path, "no-frames", "not one frame can be decoded", FETCH)
+    return np.stack(frames)
+
+
+def _check_count(path: Path, facts: Facts) -> None:
+    declared, decoded = facts["frames_declared"], facts["frames_decoded"]
+    if declared == decoded:
+        return
+    believable = declared * MIN_FRAME_BYTES < path.stat().st_size
+    if believable and decoded < ENOUGH * declared:
+        reason = f"{decoded} frames decoded of {declared} declared"
+        raise SourceError.of(path, "frame-count-mismatch", reason, FETCH)
+    facts["warnings"].append(f"{decoded} frames decoded, {declared} declared")

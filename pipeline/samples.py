@@ -1,0 +1,307 @@
+"""From a dataset to its samples: which files there are, and which label and group each one has.
+
+A sample's id is its file name without suffixes. All faults of a label table are told at once.
+"""
+
+import csv
+import io
+import os
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from pipeline.catalog import NiftiDataset, PathLabels, TableLabels, VideoDataset
+from pipeline.errors import ConfigError, Problem
+from pipeline.readers import READERS
+
+MAX_TABLE_BYTES = 64_000_000
+FIX_TABLE = "correct the table"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One source with its id, its label (an index into the classes) and its group ("": none)."""
+
+    id: str
+    label: int
+    group: str
+    source: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Samples sorted by id; sources or labels without a partner; labels that are no class; warnings."""
+
+    samples: tuple[Sample, ...]
+    unmatched: tuple[Problem, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Label:
+    """One line of a label table."""
+
+    where: str
+    id: str
+    label: str
+    group: str
+
+
+def list_samples(dataset: NiftiDataset | VideoDataset, *, allow_missing: bool = False) -> Listing:
+    """List a dataset's samples.
+
+    Raises ConfigError, with all faults, for a folder or table that cannot be read, ids that are
+    ambiguous, labels that are not among the classes, and, unless ``allow_missing``, for files without
+    a label and labels without a file.
+    """
+    _check_folder(dataset)
+    sources = find_sources(dataset.path, READERS[dataset.type].suffixes)
+    stems = {source: PurePosixPath(source).name[: -len(_suffix(dataset, source))] for source in sources}
+    problems = list(_ambiguous(dataset.path, stems))
+    if problems:
+        raise ConfigError(*problems)
+    if isinstance(dataset.labels, PathLabels):
+        listing = _label_by_path(dataset, dataset.labels, stems)
+    else:
+        listing = _label_by_table(dataset, dataset.labels, stems)
+    if listing.unmatched and not allow_missing:
+        raise ConfigError(*listing.unmatched)
+    if not listing.samples:
+        reason = f"no source with a label among {len(sources)} files of type {dataset.type}"
+        raise ConfigError.of(dataset.path, "no-samples", reason, "check `path`, `labels` and `classes`")
+    return listing
+
+
+def find_sources(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
+    """Paths below a folder, with `/`, of everything whose name ends so in any letter case; sorted.
+
+    Names that start with a dot are left out. Linked folders are followed, each folder once.
+    """
+    found, seen = [], set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        status = Path(root).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        named = [name for name in folders if name.lower().endswith(suffixes)]
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in named]
+        names = [name for name in files if name.lower().endswith(suffixes)] + named
+        found += [
+            Path(root, name).relative_to(folder).as_posix() for name in names if not name.startswith(".")
+        ]
+    return sorted(found)
+
+
+def _check_folder(dataset: NiftiDataset | VideoDataset) -> None:
+    if not dataset.path.is_dir():
+        reason = "it is not a folder" if dataset.path.exists() else "there is no such folder"
+        remedy = f"correct `path` of dataset {dataset.name}, or put the sources there"
+        raise ConfigError.of(dataset.path, "no-folder", reason, remedy)
+    if dataset.path.resolve() in (dataset.store.resolve(), *dataset.store.resolve().parents):
+        reason = f"the store lies inside the folder of sources {dataset.path}"
+        raise ConfigError.of(dataset.store, "store-in-sources", reason, "choose a store outside of it")
+
+
+def _suffix(dataset: NiftiDataset | VideoDataset, source: str) -> str:
+    return next(suffix for suffix in READERS[dataset.type].suffixes if source.lower().endswith(suffix))
+
+
+def _ambiguous(folder: Path, stems: Mapping[str, str]) -> Iterator[Problem]:
+    """Ids that are equal, or differ only by letter case or Unicode form, as file systems may."""
+    same = defaultdict(list)
+    for source, stem in stems.items():
+        same[unicodedata.normalize("NFC", stem).casefold()].append(source)
+    for sources in same.values():
+        if len(sources) > 1:
+            reason = f"{len(sources)} files share one id: {', '.join(sources)}"
+            yield Problem(str(folder / sources[0]), "ambiguous-id", reason, "rename or remove all but one")
+
+
+# --- labels from paths --------------------------------------------------------------------------
+
+
+def _label_by_path(
+    dataset: NiftiDataset | VideoDataset, labels: PathLabels, stems: Mapping[str, str]
+) -> Listing:
+    index = {value: position for position, value in enumerate(dataset.classes)}
+    samples, unmatched, left_out = [], [], Counter[str]()
+    for source, stem in stems.items():
+        match = re.search(labels.regex, source)
+        if match is None or not match["label"]:
+            remedy = "correct `labels.regex`, move the file, or use --allow-missing"
+            unmatched.append(
+                Problem(str(dataset.path / source), "no-label", "its path does not match", remedy)
+            )
+        elif match["label"] not in index:
+            left_out[match["label"]] += 1
+        else:
+            group = match.groupdict().get("group") or ""
+            samples.append(Sample(stem, index[match["label"]], group, source, dataset.path / source))
+    return Listing(_sorted(samples), tuple(unmatched), dict(sorted(left_out.items())))
+
+
+def _sorted(samples: list[Sample]) -> tuple[Sample, ...]:
+    return tuple(sorted(samples, key=lambda sample: sample.id))
+
+
+# --- labels from a table ------------------------------------------------------------------------
+
+
+def _label_by_table(
+    dataset: NiftiDataset | VideoDataset, labels: TableLabels, stems: Mapping[str, str]
+) -> Listing:
+    lines, warnings = _unique(_read_table(labels))
+    by_key = {key: source for source, stem in stems.items() for key in _keys(source, stem)}
+    index = {value: position for position, value in enumerate(dataset.classes)}
+    problems, unmatched, samples, used = [], [], [], set()
+    for line in lines:
+        problem = _line_problem(line, index)
+        source = by_key.get(line.id)
+        if problem:
+            problems.append(problem)
+        elif source is None:
+            reason = f"there is no file for `{line.id}` below {dataset.path}"
+            unmatched.append(Problem(line.where, "no-file", reason, "add the file, or use --allow-missing"))
+        elif source in used:
+            reason = f"`{line.id}` names the file {source} a second time"
+            problems.append(Problem(line.where, "duplicate-id", reason, FIX_TABLE))
+        else:
+            used.add(source)
+            samples.append(
+                Sample(stems[source], index[line.label], line.group, source, dataset.path / source)
+            )
+    if problems:
+        raise ConfigError(*problems, *unmatched)
+    unmatched += [_no_label(dataset, labels, source) for source in stems if source not in used]
+    return Listing(_sorted(samples), tuple(unmatched), {}, tuple(warnings))
+
+
+def _no_label(dataset: NiftiDataset | VideoDataset, labels: TableLabels, source: str) -> Problem:
+    reason = f"it has no line in {labels.file}"
+    return Problem(str(dataset.path / source), "no-label", reason, "add a line, or use --allow-missing")
+
+
+def _keys(source: str, stem: str) -> set[str]:
+    """What a table may call a file: its path or its name, each with or without suffixes."""
+    name = PurePosixPath(source).name
+    return {source, source[: len(source) - len(name) + len(stem)], name, stem}
+
+
+def _line_problem(line: _Label, index: Mapping[str, int]) -> Problem | None:
+    windows = PureWindowsPath(line.id)
+    outside = (
+        windows.is_absolute() or windows.drive or line.id.startswith(("/", "~")) or ".." in windows.parts
+    )
+    if outside:
+        reason = f"`{line.id}` points outside the dataset's folder"
+        return Problem(line.where, "path-outside-root", reason, "name files below `path`")
+    if line.label not in index:
+        known = ", ".join(index)
+        return Problem(line.where, "unknown-label", f"`{line.label}` is not one of {known}", FIX_TABLE)
+    return None
+
+
+def _unique(lines: list[_Label]) -> tuple[list[_Label], list[Problem]]:
+    """Drop lines that say again what an earlier one said; refuse those that contradict it."""
+    first: dict[str, _Label] = {}
+    problems, warnings = [], []
+    for line in lines:
+        earlier = first.setdefault(line.id, line)
+        if earlier is line:
+            continue
+        if (earlier.label, earlier.group) == (line.label, line.group):
+            warnings.append(
+                Problem(line.where, "duplicate-id", f"`{line.id}` stands twice", "remove one line")
+            )
+        else:
+            reason = f"`{line.id}` has another label or group in {earlier.where}"
+            problems.append(Problem(line.where, "contradiction", reason, "keep the right line"))
+    if problems:
+        raise ConfigError(*problems)
+    return list(first.values()), warnings
+
+
+def _read_table(labels: TableLabels) -> list[_Label]:
+    text = _table_text(labels.file)
+    rows = list(_csv_rows(labels.file, text))
+    wanted = [labels.id, labels.label] + ([labels.group] if labels.group else [])
+    _, header = rows[0] if rows else (1, [])
+    _check_header(labels.file, header, wanted)
+    if len(rows) == 1:
+        raise ConfigError.of(labels.file, "empty-table", "it has a header but no lines", FIX_TABLE)
+    ragged = [str(number) for number, cells in rows if len(cells) != len(header)]
+    if ragged:
+        reason = f"line {', '.join(ragged)}: not {len(header)} columns as in the header"
+        raise ConfigError.of(labels.file, "ragged-table", reason, FIX_TABLE)
+    columns = [header.index(name) for name in wanted]
+    table = [(number, [cells[column] for column in columns]) for number, cells in rows[1:]]
+    return [
+        _Label(f"{labels.file}:{number}", cells[0], cells[1], "".join(cells[2:])) for number, cells in table
+    ]
+
+
+def _table_text(file: Path) -> str:
+    try:
+        data = file.read_bytes() if file.stat().st_size <= MAX_TABLE_BYTES else None
+    except OSError as error:
+        raise ConfigError.of(file, "no-table", str(error.strerror), "correct `labels.file`") from None
+    if data is None:
+        raise ConfigError.of(
+            file, "too-large", f"over {MAX_TABLE_BYTES} bytes", "give a table of labels only"
+        )
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        where = _where(file, data, error.start)
+        raise ConfigError.of(
+            where, "not-utf-8", f"byte {error.start} is not UTF-8", "save it as UTF-8"
+        ) from None
+    if "\0" in text:
+        where = _where(file, data, data.index(0))
+        raise ConfigError.of(where, "nul-byte", "it holds a NUL byte", "save it as plain text, UTF-8")
+    if "\r" in text.replace("\r\n", ""):
+        raise ConfigError.of(
+            file, "line-ends", "its lines end with CR alone", "save it with LF or CRLF line ends"
+        )
+    return text
+
+
+def _where(file: Path, data: bytes, offset: int) -> str:
+    newlines = data[:offset].count(b"\n")
+    return f"{file}:{newlines + 1}"
+
+
+def _csv_rows(file: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows that are not blank, each with the number of its first line."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    while True:
+        number = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise ConfigError.of(f"{file}:{number}", "not-csv", str(error), "balance the quotes") from None
+        if cells is None:
+            return
+        if cells:
+            yield number, cells
+
+
+def _check_header(file: Path, header: list[str], wanted: list[str]) -> None:
+    if not header:
+        raise ConfigError.of(file, "empty-table", "the file is empty", FIX_TABLE)
+    twice = [name for name, count in Counter(header).items() if count > 1]
+    if twice:
+        raise ConfigError.of(f"{file}:1", "duplicate-column", f"`{twice[0]}` stands twice", FIX_TABLE)
+    missing = [name for name in wanted if name not in header]
+    if missing:
+        found = f"{len(header)} column{'s' * (len(header) > 1)}: {', '.join(map(repr, header))}"
+        reason = f"no column {', '.join(map(repr, missing))} (found {found})"
+        raise ConfigError.of(
+            f"{file}:1", "no-column", reason, "separate columns by commas, or correct `labels`"
+        )

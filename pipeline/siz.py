@@ -1,0 +1,142 @@
+"""SIZ, spline interpolated zoom: one separable spline resampling of all three axes to a fixed shape.
+
+Volumes are (depth, height, width), any real dtype; results are float32. The first and the last
+sample of an axis stay where they are (``align_corners``), and samples outside repeat the edge.
+
+Zooming is linear, so each axis is one matrix, and a spline's influence fades by a factor of 3.7 per
+sample (order 3), so the matrix is a narrow band. Its entries are SciPy's own answers to unit
+impulses, hence boundaries are SciPy's. The band is multiplied in blocks of a few output rows with
+only the input rows that matter.
+
+Does not smooth before shrinking (SciPy does not either), clip the spline's overshoot, or treat
+non-finite values: one NaN spreads along its row, column and depth.
+
+Source: M. Unser, "Splines: a perfect fit for signal and image processing", IEEE Signal Process. Mag.
+16(6), 1999; ``scipy.ndimage.zoom``; for volumes of CT, Zunair et al., "Uniformizing techniques to
+process CT scans with 3D CNNs for tuberculosis prediction", PRIME 2020.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Float32 = NDArray[np.float32]
+
+BLOCK_ROWS = 32
+COMB = (
+    128  # impulses this far apart do not feel each other: the slowest spline (order 5) fades by 0.43 a sample
+)
+NEGLIGIBLE = 1e-8
+STRIP_VALUES = 1 << 22
+
+
+@dataclass(frozen=True)
+class Block:
+    """Output rows ``out`` of one axis as ``weights`` (rows, inputs) times the input rows ``inputs``."""
+
+    out: slice
+    inputs: slice
+    weights: Float32
+
+
+def zoom(volume: NDArray[np.generic], shape: tuple[int, int, int], *, order: int = 3) -> Float32:
+    """Resample a volume to ``shape`` (depth, height, width) with a spline of ``order`` 0 to 5.
+
+    Equals ``scipy.ndimage.zoom(volume, factors, order=order, mode="nearest")`` on float64 input, with
+    ``factors[i] = shape[i] / volume.shape[i]``, to 1e-5 of the range of the values.
+
+    Raises ValueError if the volume is not three-dimensional, has no voxels, or is complex, or if
+    ``shape`` or ``order`` is out of bounds.
+    """
+    _check(volume, shape, order)
+    plan = [axis_blocks(size, target, order) for size, target in zip(volume.shape, shape, strict=True)]
+    if _depth_shrinks_most(volume.shape, shape):
+        return _zoom_planes(_zoom_depth(volume, shape[0], plan[0]), shape, plan)
+    return _zoom_depth(_zoom_planes(volume, shape, plan), shape[0], plan[0])
+
+
+@lru_cache(maxsize=64)
+def axis_blocks(size: int, target: int, order: int) -> tuple[Block, ...]:
+    """The zoom of one axis from ``size`` to ``target`` samples, as blocks of a banded matrix."""
+    response = _impulse_responses(size, target, order)
+    edges = [*range(0, target, BLOCK_ROWS), target]
+    return tuple(_block(response, size, first, last) for first, last in pairwise(edges))
+
+
+def _check(volume: NDArray[np.generic], shape: tuple[int, int, int], order: int) -> None:
+    if volume.ndim != 3 or volume.size == 0:
+        raise ValueError(f"a volume has three axes and at least one voxel, not shape {volume.shape}")
+    if np.issubdtype(volume.dtype, np.complexfloating) or not np.issubdtype(volume.dtype, np.number):
+        raise ValueError(f"a volume holds real numbers, not {volume.dtype}")
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"the target shape is three sizes of at least 1, not {shape}")
+    if order not in range(6):
+        raise ValueError(f"the order of a spline is 0 to 5, not {order}")
+
+
+def _impulse_responses(size: int, target: int, order: int) -> NDArray[np.float64]:
+    """SciPy's zoom of combs of unit impulses, shape (target, min(size, COMB)).
+
+    Column ``j`` answers for every input row ``i`` with ``i % COMB == j``; an output row feels the
+    nearest of them only.
+    """
+    comb = np.zeros((size, min(size, COMB)))
+    comb[np.arange(size), np.arange(size) % COMB] = 1.0
+    if size == target:
+        return comb
+    response: NDArray[np.float64] = ndimage.zoom(comb, (target / size, 1), order=order, mode="nearest")
+    return response
+
+
+def _block(response: NDArray[np.float64], size: int, first: int, last: int) -> Block:
+    """Cut rows ``first`` to ``last`` out of the band, and drop input rows whose weights are negligible."""
+    scale = (size - 1) / max(1, len(response) - 1)
+    centre = np.rint(np.arange(first, last) * scale).astype(int)
+    low = max(0, int(centre[0]) - COMB // 2)
+    high = min(size, int(centre[-1]) + COMB // 2)
+    inputs = np.arange(low, high)
+    near = np.abs(inputs - centre[:, None]) < COMB // 2
+    weights = np.where(near, response[first:last][:, inputs % COMB], 0.0)
+    used = np.flatnonzero((np.abs(weights) > NEGLIGIBLE).any(axis=0))
+    start, stop = int(used[0]), int(used[-1]) + 1
+    kept = np.ascontiguousarray(weights[:, start:stop], np.float32)
+    return Block(slice(first, last), slice(low + start, low + stop), kept)
+
+
+def _depth_shrinks_most(size: tuple[int, ...], shape: tuple[int, int, int]) -> bool:
+    """Whether zooming the depth first leaves the smaller intermediate."""
+    return shape[0] * size[1] * size[2] < size[0] * shape[1] * shape[2]
+
+
+def _zoom_planes(
+    volume: NDArray[np.generic], shape: tuple[int, int, int], plan: list[tuple[Block, ...]]
+) -> Float32:
+    """Zoom height, then width, one slice at a time, so that a slice stays in the processor's cache."""
+    rows = np.empty((shape[1], volume.shape[2]), np.float32)
+    result = np.empty((volume.shape[0], *shape[1:]), np.float32)
+    for plane, out in zip(volume, result, strict=True):
+        values = np.ascontiguousarray(plane, np.float32)
+        for block in plan[1]:
+            np.matmul(block.weights, values[block.inputs], out=rows[block.out])
+        for block in plan[2]:
+            np.matmul(rows[:, block.inputs], block.weights.T, out=out[:, block.out])
+    return result
+
+
+def _zoom_depth(volume: NDArray[np.generic], depth: int, blocks: tuple[Block, ...]) -> Float32:
+    """Zoom the depth, in strips of rows, so that only a strip of the input is held as float32."""
+    slices, height, width = volume.shape
+    if slices == depth and volume.dtype == np.float32:
+        return np.ascontiguousarray(volume, np.float32)
+    result = np.empty((depth, height, width), np.float32)
+    step = max(1, STRIP_VALUES // (slices * width))
+    for top in range(0, height, step):
+        strip = np.ascontiguousarray(volume[:, top : top + step], np.float32).reshape(slices, -1)
+        for block in blocks:
+            zoomed = block.weights @ strip[block.inputs]
+            result[block.out, top : top + step] = zoomed.reshape(len(zoomed), -1, width)
+    return result

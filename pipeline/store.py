@@ -1,0 +1,380 @@
+"""What a store is: a Zarr v3 group with one chunk per sample and a table, complete or not there at all.
+
+    NAME.zarr/
+      volume/             (sample, depth, height, width); one chunk = one sample; codecs bytes, crc32c
+      id/ label/ group/ source/ source_sha256/ sha256/ facts/      (sample,); rows sorted by id
+      zarr.json           written last: header, digest over recipe, classes and rows, hashes of small files
+
+A chunk file is the volume in C order, little-endian, followed by four bytes of CRC-32C, which is
+exactly what Zarr's codecs ``bytes`` and ``crc32c`` give. Volumes are not compressed: resampled
+float16 shrinks by a sixth only, and plain chunks can be checked and fed at the speed of the disk.
+
+Values are in [0, 1]. A missing chunk is an error here, never a fill value.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import Crc32cCodec
+from zarr.storage import LocalStore
+
+from pipeline.errors import IntegrityError, ResourceError
+
+FORMAT = 1
+DIMENSIONS = ("sample", "depth", "height", "width")
+ROOT = "zarr.json"
+CRC_BYTES = 4
+REBUILD = "run `viptt build` to make it again from its sources"
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sample of the table.
+
+    ``label`` is an index into the header's classes, ``group`` is "" where there is none, ``source``
+    is a path below the dataset's folder, the hashes are lower-case SHA-256 of the source's bytes and
+    of the volume's bytes, ``facts`` is a JSON object with what the reader found (shape, spacing,
+    frames, warnings).
+    """
+
+    id: str
+    label: int
+    group: str
+    source: str
+    source_sha256: str
+    sha256: str
+    facts: str
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the store says of itself: every parameter that decides its bytes, and who made it."""
+
+    dataset: str
+    recipe: Json
+    classes: tuple[str, ...]
+    created_with: Json
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(depth, height, width) of every volume."""
+        depth, height, width = self.recipe["shape"]
+        return depth, height, width
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Little-endian dtype of the volumes: float16, float32 or uint8."""
+        return np.dtype(self.recipe["dtype"]).newbyteorder("<")
+
+    @property
+    def volume_bytes(self) -> int:
+        """Bytes of one volume, without its checksum."""
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Store:
+    """A published store, opened and checked except for its volumes (each is checked when read)."""
+
+    path: Path
+    header: Header
+    rows: tuple[Row, ...]
+    digest: str
+
+    def chunk(self, index: int) -> Path:
+        """Path of the chunk file of row ``index``."""
+        return self.path / chunk_key(index)
+
+    def read(self, index: int) -> NDArray[Any]:
+        """Volume of row ``index``, shape (depth, height, width), in the store's dtype.
+
+        Raises IntegrityError, naming the sample, if the chunk is missing or is not byte for byte
+        the one that was stored.
+        """
+        row = self.rows[index]
+        payload = read_chunk(self.chunk(index), self.header.volume_bytes, row.sha256, name=row.id)
+        return np.frombuffer(payload, self.header.dtype).reshape(self.header.shape)
+
+
+def chunk_key(index: int) -> str:
+    """Zarr's key of one sample's chunk."""
+    return f"volume/c/{index}/0/0/0"
+
+
+# --- chunks -------------------------------------------------------------------------------------
+
+
+def write_chunk(path: Path, volume: NDArray[Any]) -> str:
+    """Write one volume as a chunk file that appears whole or not at all; return its SHA-256."""
+    payload = np.ascontiguousarray(volume, volume.dtype.newbyteorder("<")).tobytes()
+    write_durably(path, payload, _crc(payload))
+    return hashlib.sha256(payload).hexdigest()
+
+
+def read_chunk(path: Path, volume_bytes: int, sha256: str, *, name: str) -> memoryview:
+    """Read a chunk file and prove that it holds the volume with this hash.
+
+    Raises IntegrityError with code missing-chunk, chunk-size, chunk-checksum or chunk-swapped.
+    """
+    where = f"{path} (sample {name})"
+    try:
+        chunk = memoryview(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise IntegrityError.of(where, "missing-chunk", "the volume is not there", REBUILD) from None
+    if len(chunk) != volume_bytes + CRC_BYTES:
+        reason = f"{len(chunk)} bytes instead of {volume_bytes + CRC_BYTES}"
+        raise IntegrityError.of(where, "chunk-size", reason, REBUILD)
+    payload = chunk[:volume_bytes]
+    if bytes(chunk[volume_bytes:]) != _crc(payload):
+        raise IntegrityError.of(where, "chunk-checksum", "its bytes have changed", REBUILD)
+    if hashlib.sha256(payload).hexdigest() != sha256:
+        raise IntegrityError.of(where, "chunk-swapped", "it holds another volume", REBUILD)
+    return payload
+
+
+def _crc(payload: bytes | memoryview) -> bytes:
+    return struct.pack(
+        "<I", google_crc32c.value(bytes(payload) if isinstance(payload, memoryview) else payload)
+    )
+
+
+# --- publishing ---------------------------------------------------------------------------------
+
+
+def digest_of(recipe: Json, classes: Sequence[str], rows: Iterable[Row]) -> str:
+    """``sha256:…`` over recipe, classes and every row; what a split is bound to."""
+    hasher = hashlib.sha256(canonical_json({"classes": list(classes), "recipe": recipe}))
+    for row in rows:
+        hasher.update(b"\n" + canonical_json(asdict(row)))
+    return f"sha256:{hasher.hexdigest()}"
+
+
+def write_store(tree: Path, header: Header, rows: Sequence[Row], chunks: Sequence[Path]) -> str:
+    """Lay out a whole store at ``tree`` from chunk files on the same disk; return its digest.
+
+    ``rows`` are sorted by id and ``chunks[i]`` is the file that belongs to ``rows[i]``. Chunk files
+    are linked, not copied, where the file system can. The root ``zarr.json`` comes last.
+    """
+    tree.mkdir(parents=True)
+    _create_array(tree / "volume", (len(rows), *header.shape), header.dtype, (1, *header.shape), DIMENSIONS)
+    for index, chunk in enumerate(chunks):
+        _link(chunk, tree / chunk_key(index))
+    for column in COLUMNS:
+        _write_column(tree / column, [getattr(row, column) for row in rows])
+    files = {path.relative_to(tree).as_posix(): _file_sha256(path) for path in _metadata_files(tree)}
+    _sync_tree(tree)
+    digest = digest_of(header.recipe, header.classes, rows)
+    write_durably(tree / ROOT, _root_document(header, len(rows), digest, files))
+    return digest
+
+
+def _create_array(
+    path: Path, shape: tuple[int, ...], dtype: Any, chunks: tuple[int, ...], names: tuple[str, ...]
+) -> zarr.Array[Any]:
+    floating = dtype is not str and np.issubdtype(dtype, np.floating)
+    return zarr.create_array(
+        LocalStore(path),
+        shape=shape,
+        chunks=tuple(max(1, size) for size in chunks),
+        dtype=dtype,
+        compressors=(Crc32cCodec(),),
+        fill_value=float("nan") if floating else None,
+        dimension_names=names,
+        config={"write_empty_chunks": True},
+    )
+
+
+def _write_column(path: Path, values: list[Any]) -> None:
+    dtype: Any = np.dtype("<i8") if path.name == "label" else str
+    array = _create_array(path, (len(values),), dtype, (len(values),), ("sample",))
+    array[:] = np.array(values, dtype="<i8" if dtype is not str else object)
+
+
+def _metadata_files(tree: Path) -> list[Path]:
+    """Every file of a store but the chunks and the root: they are few and small."""
+    arrays = [tree / "volume" / ROOT]
+    for column in COLUMNS:
+        arrays += [tree / column / ROOT, tree / column / "c" / "0"]
+    return arrays
+
+
+def _root_document(header: Header, samples: int, digest: str, files: Json) -> bytes:
+    """The root ``zarr.json``; its own hash is taken over the document without that hash."""
+    viptt = {
+        "format": FORMAT,
+        "dataset": header.dataset,
+        "recipe": header.recipe,
+        "classes": list(header.classes),
+        "samples": samples,
+        "digest": digest,
+        "created_with": header.created_with,
+    }
+    attributes: dict[str, Any] = {"viptt": viptt, "viptt_integrity": {"files": files}}
+    document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    attributes["viptt_integrity"]["document"] = hashlib.sha256(canonical_json(document)).hexdigest()
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+# --- opening ------------------------------------------------------------------------------------
+
+
+def open_store(path: Path | str) -> Store:
+    """Open a published store, checking all of it but the volumes.
+
+    Raises IntegrityError if there is no store, if it was made by something else or in another
+    format, or if its metadata or table have changed since it was published.
+    """
+    path = Path(path)
+    document = _read_root(path)
+    viptt = _checked_attributes(path, document)
+    header = Header(viptt["dataset"], viptt["recipe"], tuple(viptt["classes"]), viptt["created_with"])
+    rows = _read_rows(path)
+    if digest_of(header.recipe, header.classes, rows) != viptt["digest"] or len(rows) != viptt["samples"]:
+        raise IntegrityError.of(
+            path, "digest-mismatch", "the table is not the one that was published", REBUILD
+        )
+    return Store(path, header, rows, viptt["digest"])
+
+
+def is_store(path: Path) -> bool:
+    """True where a published viptt store lies, whatever its condition."""
+    try:
+        return "viptt" in json.loads((path / ROOT).read_bytes())["attributes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _read_root(path: Path) -> dict[str, Any]:
+    try:
+        text = (path / ROOT).read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        reason = "there is no finished store" if path.exists() else "there is nothing at this path"
+        raise IntegrityError.of(path, "not-built", reason, "run `viptt build` first") from None
+    try:
+        document = json.loads(text)
+    except ValueError:
+        raise IntegrityError.of(path / ROOT, "metadata-damaged", "it is not JSON any more", REBUILD) from None
+    if not isinstance(document, dict):
+        raise IntegrityError.of(path / ROOT, "metadata-damaged", "it is not a JSON object", REBUILD)
+    return document
+
+
+def _checked_attributes(path: Path, document: dict[str, Any]) -> Json:
+    attributes = document.get("attributes")
+    attributes = attributes if isinstance(attributes, dict) else {}
+    viptt = attributes.get("viptt")
+    if not isinstance(viptt, dict):
+        remedy = "give the path of a store that `viptt build` made"
+        raise IntegrityError.of(path, "foreign-store", "this Zarr group was not made by viptt", remedy)
+    if viptt.get("format") != FORMAT:
+        reason = f"format {viptt.get('format')!r}; this version reads format {FORMAT}"
+        raise IntegrityError.of(path, "store-format", reason, "build it again with this version")
+    _check_document(path, document, attributes)
+    for name, sha256 in attributes["viptt_integrity"]["files"].items():
+        _check_file(path / name, sha256)
+    return viptt
+
+
+def _check_document(path: Path, document: dict[str, Any], attributes: dict[str, Any]) -> None:
+    damaged = IntegrityError.of(path / ROOT, "metadata-damaged", "its content has changed", REBUILD)
+    integrity = attributes.get("viptt_integrity")
+    if not isinstance(integrity, dict) or not isinstance(integrity.get("files"), dict):
+        raise damaged
+    bare = {**document, "attributes": {**attributes, "viptt_integrity": {"files": integrity["files"]}}}
+    if hashlib.sha256(canonical_json(bare)).hexdigest() != integrity.get("document"):
+        raise damaged
+
+
+def _check_file(path: Path, sha256: str) -> None:
+    try:
+        actual = _file_sha256(path)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise IntegrityError.of(path, "metadata-missing", "the file is not there", REBUILD) from None
+    if actual != sha256:
+        raise IntegrityError.of(path, "metadata-damaged", "its content has changed", REBUILD)
+
+
+def _read_rows(path: Path) -> tuple[Row, ...]:
+    columns = [_read_column(path / column) for column in COLUMNS]
+    return tuple(Row(*values) for values in zip(*columns, strict=True))
+
+
+def _read_column(path: Path) -> list[Any]:
+    array = zarr.open_array(LocalStore(path, read_only=True), mode="r", zarr_format=3)
+    return list(np.asarray(array[:]).tolist())
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one JSON text of a value: sorted keys, no spaces, UTF-8, no NaN."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def write_durably(path: Path, *parts: bytes) -> None:
+    """Write a file that is whole and on disk when it appears: temporary name, fsync, rename, fsync.
+
+    Raises ResourceError where the disk is full or the folder cannot be written.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            file.writelines(parts)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise ResourceError.of(
+            path, "cannot-write", str(error.strerror), "free space or fix permissions"
+        ) from error
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_tree(tree: Path) -> None:
+    """Make every small file and every folder of a tree durable; chunk files already are."""
+    for path in _metadata_files(tree):
+        sync_directory(path)
+    for folder, _, _ in os.walk(tree, topdown=False):
+        sync_directory(Path(folder))
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True)
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)
+        sync_directory(target)
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,191 @@
+"""YAML text to nodes and plain values, within bounds, for people who will see the error messages.
+
+The YAML read here is the core of YAML 1.2: ``NO`` and ``12:30`` are text, keys are text, and a key
+given twice, merge keys, and tags are errors. Nodes keep their line numbers.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.errors import ConfigError, Problem
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 30
+MAX_NODES = 100_000
+PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "null", "bool", "int", "float")}
+FIX = "correct the catalog; README.md shows a complete one"
+
+
+def read_yaml(file: Path) -> yaml.Node:
+    """Read a file to its root node, a map. Raises ConfigError with file and line."""
+    return _compose(file, _read_text(file))
+
+
+def plain(node: yaml.Node) -> Any:
+    """A node as dicts, lists and scalars; the text of a key stays as it was written."""
+    if isinstance(node, yaml.MappingNode):
+        return {key.value: plain(value) for key, value in node.value}
+    if isinstance(node, yaml.SequenceNode):
+        return [plain(value) for value in node.value]
+    return _scalar(node.tag.removeprefix("tag:yaml.org,2002:"), node.value)
+
+
+def child(node: yaml.Node | None, step: str | int) -> yaml.Node | None:
+    """The value at a key of a map or an index of a list, if there is one."""
+    if isinstance(node, yaml.MappingNode):
+        return next((value for key, value in node.value if key.value == str(step)), None)
+    if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+        found: yaml.Node = node.value[step]
+        return found
+    return None
+
+
+def line_of(root: yaml.Node, path: list[str | int]) -> int:
+    """Line, from 1, of the deepest part of a path that stands in the document."""
+    line, node = root.start_mark.line + 1, root
+    for step in path:
+        if isinstance(node, yaml.MappingNode):
+            line = next((key.start_mark.line + 1 for key, _ in node.value if key.value == str(step)), line)
+        below = child(node, step)
+        if below is None:
+            break
+        node = below
+    return line
+
+
+class _CoreLoader(yaml.SafeLoader):
+    """YAML 1.2 core scalars; PyYAML wants its resolvers on a class."""
+
+
+_CoreLoader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("null", r"null|Null|NULL|~|", ["n", "N", "~", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
+):
+    _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)
+
+
+def _read_text(file: Path) -> str:
+    try:
+        size = file.stat().st_size
+        text = file.read_bytes() if size <= MAX_BYTES and file.is_file() else b""
+    except OSError as error:
+        remedy = "give the path of a catalog with --catalog FILE"
+        raise ConfigError.of(file, "no-catalog", str(error.strerror), remedy) from None
+    if not file.is_file():
+        raise ConfigError.of(
+            file, "no-catalog", "it is not a file", "give the path of a catalog with --catalog FILE"
+        )
+    if size > MAX_BYTES:
+        raise ConfigError.of(
+            file, "too-large", f"a catalog of {size} bytes", f"keep it under {MAX_BYTES} bytes"
+        )
+    try:
+        return text.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError.of(
+            file, "not-utf-8", f"byte {error.start} is not UTF-8", "save it as UTF-8"
+        ) from None
+
+
+def _compose(file: Path, text: str) -> yaml.Node:
+    """Parse to nodes, which keep their line numbers, within bounds of depth and expanded size."""
+    try:
+        _check_depth(file, text)
+        root = yaml.compose(text, Loader=_CoreLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else str(file)
+        raise ConfigError.of(where, "not-yaml", str(error.problem or error.context), FIX) from None
+    except yaml.YAMLError as error:
+        raise ConfigError.of(file, "not-yaml", str(error), FIX) from None
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigError.of(
+            file, "not-a-catalog", "the document is not a map with `version` and `datasets`", FIX
+        )
+    problems = list(_structure_problems(file, root))
+    if problems:
+        raise ConfigError(*problems)
+    return root
+
+
+def _check_depth(file: Path, text: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=_CoreLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise ConfigError.of(file, "too-deep", f"nested more than {MAX_DEPTH} levels", FIX)
+
+
+def _structure_problems(file: Path, root: yaml.Node) -> Iterator[Problem]:
+    """Loops, anchors that expand without bound, keys given twice or not text, merge keys, and tags."""
+    if _expanded_size(root, {}, set()) > MAX_NODES:
+        yield Problem(str(file), "too-large", f"its anchors expand to over {MAX_NODES} values", FIX)
+        return
+    for node in _walk(root):
+        where = f"{file}:{node.start_mark.line + 1}"
+        if node.tag not in PLAIN_TAGS:
+            yield Problem(
+                where,
+                "tag",
+                f"tags such as {node.tag} are not read",
+                "write plain text, numbers, lists, maps",
+            )
+        if isinstance(node, yaml.MappingNode):
+            yield from _key_problems(file, node)
+
+
+def _key_problems(file: Path, node: yaml.MappingNode) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        where = f"{file}:{key.start_mark.line + 1}"
+        if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
+            yield Problem(where, "key", "a key is a plain text; merge keys are not read", FIX)
+        elif key.value in seen:
+            yield Problem(where, "duplicate-key", f"`{key.value}` is given twice", "keep one of them")
+        else:
+            seen.add(key.value)
+
+
+def _expanded_size(node: yaml.Node, known: dict[int, int], above: set[int]) -> int:
+    """Number of values after anchors are expanded, each node visited once; a loop counts as too many."""
+    if id(node) in above:
+        return MAX_NODES + 1
+    if id(node) not in known:
+        above.add(id(node))
+        known[id(node)] = 1 + sum(_expanded_size(child, known, above) for child in _children(node))
+        above.discard(id(node))
+    return known[id(node)]
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
+
+
+def _walk(node: yaml.Node) -> Iterator[yaml.Node]:
+    yield node
+    for child in _children(node):
+        yield from _walk(child)
+
+
+def _scalar(kind: str, text: str) -> Any:
+    match kind:
+        case "null":
+            return None
+        case "bool":
+            return text.lower() == "true"
+        case "int":
+            return int(text) if len(text) < 20 else text
+        case "float":
+            return float(text.replace(".inf", "inf").replace(".nan", "nan").lower().lstrip("+"))
+        case _:
+            return text
