@@ -70,3 +70,6 @@ def _vgg16(height: int, width: int, weights: str | None) -> keras.Model:
     if given != own:
         load_weights(backbone, str(given))
     return backbone
+
+
+MODELS = {"viptt-net": viptt_net}

@@ -91,19 +91,19 @@ def bind(store: Store, split: Split, name: str, *, where: str) -> Part:
         reason = f"it has no part {name!r}; its parts are {', '.join(split.parts)}"
         raise IntegrityError.of(where, "unknown-part", reason, "name one of them")
     known = {row.id: index for index, row in enumerate(store.rows)}
-    unknown = [id for id in split.parts[name] if id not in known]
+    ids = split.parts[name]
+    unknown = [sample for sample in ids if sample not in known]
     if unknown:
         reason = f"{len(unknown)} ids of part {name!r} are not in {store.path}: {', '.join(unknown[:5])}"
         raise IntegrityError.of(where, "unknown-id", reason, SPLIT_AGAIN)
-    ids = split.parts[name]
-    return Part(store, name, ids, tuple(known[id] for id in ids))
+    return Part(store, name, ids, tuple(known[sample] for sample in ids))
 
 
 def order(ids: Sequence[str], *, seed: int | None, epoch: int) -> NDArray[np.int64]:
     """Positions of ``ids`` in the order of one epoch, ranked by a hash of (seed, epoch, id)."""
     if seed is None:
         return np.arange(len(ids), dtype=np.int64)
-    ranks = [hashlib.sha256(f"{seed}:{epoch}:{id}".encode()).digest() for id in ids]
+    ranks = [hashlib.sha256(f"{seed}:{epoch}:{sample}".encode()).digest() for sample in ids]
     return np.array(sorted(range(len(ids)), key=ranks.__getitem__), dtype=np.int64)
 
 
@@ -172,7 +172,7 @@ def timed(dataset: tf.data.Dataset) -> tuple[tf.data.Dataset, Callable[[], float
 
     def stop(tick: tf.Tensor, element: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
         with tf.control_dependencies([seconds.assign_add(tf.timestamp() - tick)]):
-            return tf.nest.map_structure(tf.identity, element)
+            return tuple(tf.identity(tensor) for tensor in element)
 
     options = tf.data.Options()
     options.experimental_optimization.inject_prefetch = False

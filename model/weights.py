@@ -58,7 +58,8 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise IntegrityError.of(path, "weights-unreadable", f"not a sound HDF5 file: {error}", OTHER_FILE) from error
+        reason = f"not a sound HDF5 file: {error}"
+        raise IntegrityError.of(path, "weights-unreadable", reason, OTHER_FILE) from error
 
 
 def _arrays(path: Path, group: h5py.Group) -> Arrays:
@@ -102,11 +103,13 @@ def _check_shapes(path: Path, model: keras.Model, arrays: Arrays) -> None:
 
 
 def _mismatch(path: Path, file_says: Sequence[str], model_says: Sequence[str]) -> IntegrityError:
-    def some(names: Sequence[str]) -> str:
-        return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "") or "nothing more"
-
-    reason = f"the file has {some(file_says)}; the network has {some(model_says)}"
+    reason = f"the file has {_few(file_says)}; the network has {_few(model_says)}"
     return IntegrityError.of(path, "other-network", reason, OTHER_FILE)
+
+
+def _few(names: Sequence[str]) -> str:
+    rest = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return ", ".join(names[:2]) + rest or "nothing more"
 
 
 # --- 2021 ---------------------------------------------------------------------------------------
@@ -117,7 +120,8 @@ def _legacy_arrays(path: Path, group: h5py.Group, model: keras.Model) -> list[ND
     in_file = _legacy_layers(path, group)
     in_model = [layer for layer in model.layers if layer.weights]
     if len(in_file) != len(in_model):
-        raise _mismatch(path, [f"layers {', '.join(in_file)}"], [f"layers {', '.join(n.name for n in in_model)}"])
+        names = [layer.name for layer in in_model]
+        raise _mismatch(path, [f"layers {', '.join(in_file)}"], [f"layers {', '.join(names)}"])
     values: list[NDArray[np.float32]] = []
     for (name, arrays), layer in zip(in_file.items(), in_model, strict=True):
         shapes = [item.shape for item in arrays.values()]
@@ -173,7 +177,8 @@ def check_sidecar(path: Path) -> None:
     """Raise IntegrityError if ``path`` has a sidecar and is not the file that it was written for."""
     recorded = [sidecar.read_text("ascii").split()[:1] for sidecar in _sidecars(path) if sidecar.is_file()]
     if recorded and [file_sha256(path)] not in recorded:
-        raise IntegrityError.of(path, "weights-changed", "its bytes are not those that were written", OTHER_FILE)
+        reason = "its bytes are not those that were written"
+        raise IntegrityError.of(path, "weights-changed", reason, OTHER_FILE)
 
 
 def _settle(path: Path) -> None:

@@ -2,3 +2,5 @@
 
 Never imports TensorFlow or Keras.
 """
+
+__version__ = "0.1.0"

@@ -65,8 +65,9 @@ def scale_video(frames: NDArray[np.uint8], recipe: VideoRecipe) -> Float32:
 def quantise(values: Float32, recipe: Recipe) -> NDArray[Any]:
     """Values in [0, 1] in the recipe's dtype; uint8 holds value x 255, rounded."""
     if recipe.dtype == "uint8":
-        return np.rint(values * np.float32(255)).astype(np.uint8)
-    return values.astype(recipe.dtype)
+        values = np.rint(values * np.float32(255))
+    quantised: NDArray[Any] = values.astype(recipe.dtype)
+    return quantised
 
 
 def _clipped(hounsfield: NDArray[Any], low: float, high: float) -> NDArray[Any]:

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from pipeline.catalog import NiftiDataset, PathLabels, TableLabels, VideoDataset
 from pipeline.errors import ConfigError, Problem
+from pipeline.quarantine import Quarantined
 from pipeline.readers import READERS
 
 MAX_TABLE_BYTES = 64_000_000
@@ -37,7 +38,7 @@ class Listing:
     """Samples sorted by id; sources or labels without a partner; labels that are no class; warnings."""
 
     samples: tuple[Sample, ...]
-    unmatched: tuple[Problem, ...] = ()
+    unmatched: tuple[Quarantined, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[Problem, ...] = ()
 
@@ -70,7 +71,7 @@ def list_samples(dataset: NiftiDataset | VideoDataset, *, allow_missing: bool = 
     else:
         listing = _label_by_table(dataset, dataset.labels, stems)
     if listing.unmatched and not allow_missing:
-        raise ConfigError(*listing.unmatched)
+        raise ConfigError(*(item.problem for item in listing.unmatched))
     if not listing.samples:
         reason = f"no source with a label among {len(sources)} files of type {dataset.type}"
         raise ConfigError.of(dataset.path, "no-samples", reason, "check `path`, `labels` and `classes`")
@@ -135,9 +136,8 @@ def _label_by_path(
         match = re.search(labels.regex, source)
         if match is None or not match["label"]:
             remedy = "correct `labels.regex`, move the file, or use --allow-missing"
-            unmatched.append(
-                Problem(str(dataset.path / source), "no-label", "its path does not match", remedy)
-            )
+            problem = Problem(str(dataset.path / source), "no-label", "its path does not match", remedy)
+            unmatched.append(Quarantined(source, problem))
         elif match["label"] not in index:
             left_out[match["label"]] += 1
         else:
@@ -161,13 +161,14 @@ def _label_by_table(
     index = {value: position for position, value in enumerate(dataset.classes)}
     problems, unmatched, samples, used = [], [], [], set()
     for line in lines:
-        problem = _line_problem(line, index)
+        fault = _line_problem(line, index)
         source = by_key.get(line.id)
-        if problem:
-            problems.append(problem)
+        if fault:
+            problems.append(fault)
         elif source is None:
             reason = f"there is no file for `{line.id}` below {dataset.path}"
-            unmatched.append(Problem(line.where, "no-file", reason, "add the file, or use --allow-missing"))
+            problem = Problem(line.where, "no-file", reason, "add the file, or use --allow-missing")
+            unmatched.append(Quarantined(line.id, problem))
         elif source in used:
             reason = f"`{line.id}` names the file {source} a second time"
             problems.append(Problem(line.where, "duplicate-id", reason, FIX_TABLE))
@@ -177,14 +178,15 @@ def _label_by_table(
                 Sample(stems[source], index[line.label], line.group, source, dataset.path / source)
             )
     if problems:
-        raise ConfigError(*problems, *unmatched)
+        raise ConfigError(*problems, *(item.problem for item in unmatched))
     unmatched += [_no_label(dataset, labels, source) for source in stems if source not in used]
     return Listing(_sorted(samples), tuple(unmatched), {}, tuple(warnings))
 
 
-def _no_label(dataset: NiftiDataset | VideoDataset, labels: TableLabels, source: str) -> Problem:
+def _no_label(dataset: NiftiDataset | VideoDataset, labels: TableLabels, source: str) -> Quarantined:
     reason = f"it has no line in {labels.file}"
-    return Problem(str(dataset.path / source), "no-label", reason, "add a line, or use --allow-missing")
+    problem = Problem(str(dataset.path / source), "no-label", reason, "add a line, or use --allow-missing")
+    return Quarantined(source, problem)
 
 
 def _keys(source: str, stem: str) -> set[str]:

@@ -37,6 +37,7 @@ from pipeline.readers.reading import Facts, Reading, check_regular_file, check_s
 
 Float64 = NDArray[np.float64]
 SUFFIXES = (".nii.gz", ".nii")
+BAD_GZIP: type[Exception] = IsalError  # type: ignore[assignment]  # its stub calls the class an instance
 GZIP = b"\x1f\x8b"
 GZIP_WINDOW = 31  # zlib's way to say: a gzip header and trailer are expected
 HEADER_BYTES = 1024
@@ -94,7 +95,7 @@ def _start(path: Path, data: bytes) -> bytes:
         return data[:HEADER_BYTES]
     try:
         return decompressobj(GZIP_WINDOW).decompress(data[: 4 * HEADER_BYTES], HEADER_BYTES)
-    except IsalError:
+    except BAD_GZIP:
         raise SourceError.of(path, "gzip-crc", "its gzip data is damaged", FETCH) from None
 
 
@@ -114,7 +115,7 @@ def _inflate(path: Path, data: bytes, layout: _Layout) -> bytes:
             if not member.eof:
                 raise SourceError.of(path, "truncated", "its gzip data ends early", FETCH)
             data = member.unused_data
-    except IsalError:
+    except BAD_GZIP:
         raise SourceError.of(path, "gzip-crc", "its gzip data or checksum is damaged", FETCH) from None
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -152,7 +153,7 @@ def _header(path: Path, start: bytes) -> Nifti1Header:
     for kind in (Nifti1Header, Nifti2Header):
         if len(start) >= kind.sizeof_hdr and kind.may_contain_header(start[: kind.sizeof_hdr]):
             try:
-                header = kind(start[: kind.sizeof_hdr], check=False)
+                header = kind(start[: kind.sizeof_hdr], check=False)  # type: ignore[no-untyped-call]
                 if header["magic"].item().rstrip(b"\0")[:2] != b"n+":
                     break
                 header.get_data_dtype()

@@ -61,7 +61,8 @@ def _open(path: Path) -> Any:
     # Remarks of FFmpeg and OpenCV go to stderr past Python; what matters is told by the counts.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    cv2.setNumThreads(1)
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     if not capture.isOpened():
         capture.release()
         reason = "no video stream can be opened (cut before its index, sound only, or an unknown codec)"

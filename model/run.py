@@ -1,0 +1,178 @@
+"""A run: one training in one folder, complete enough to be resumed, evaluated and compared.
+
+    RUN/
+      config.json          settings, what it was trained on, versions; written first
+      model.weights.h5     the weights with the lowest validation loss, beside them their .sha256
+      state.npz            where training stands; what resuming reads
+      history.csv          a row per epoch
+      metrics.json, predictions.csv      what evaluating found
+
+Weights are only ever loaded into a network that is built from code, by what config.json says.
+"""
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from model.network import MODELS
+from model.weights import file_sha256, load_weights
+from pipeline.errors import ConfigError, IntegrityError, ResourceError
+from pipeline.store import Store, write_durably
+
+FORMAT = 1
+CONFIG, WEIGHTS, STATE, HISTORY = "config.json", "model.weights.h5", "state.npz", "history.csv"
+OPTIMIZERS = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}
+PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "h5py")
+OTHER_RUN = "give another `--run DIR`"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that the user decides about a training; the defaults are the paper's.
+
+    ``weights`` are the backbone's: "imagenet", "none" or a file. ``init`` is a run or a weights
+    file whose layers, but for the last, are taken over. ``freeze_backbone`` None means frozen where
+    the store holds videos. ``checkpoint_s`` are the seconds between two checkpoints in an epoch.
+    """
+
+    model: str = "viptt-net"
+    weights: str = "imagenet"
+    init: str | None = None
+    freeze_backbone: bool | None = None
+    epochs: int = 100
+    batch_size: int = 2
+    optimizer: str = "sgd"
+    learning_rate: float = 0.001
+    plateau_patience: int = 5
+    stop_patience: int = 8
+    seed: int = 0
+    deterministic: bool = False
+    mixed_precision: bool = False
+    checkpoint_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        _one_of("--model", self.model, MODELS)
+        _one_of("--optimizer", self.optimizer, OPTIMIZERS)
+        for name in ("epochs", "batch_size", "plateau_patience", "stop_patience"):
+            _at_least_one(f"--{name.replace('_', '-')}", getattr(self, name))
+        if not 0 < self.learning_rate < float("inf"):
+            raise ConfigError.of(
+                "--learning-rate", "bad-value", f"{self.learning_rate}", "give a number above 0"
+            )
+
+
+def _one_of(option: str, value: str, known: Mapping[str, object]) -> None:
+    if value not in known:
+        raise ConfigError.of(
+            option, "unknown-name", f"there is no {value!r}", f"give one of: {', '.join(known)}"
+        )
+
+
+def _at_least_one(option: str, value: int) -> None:
+    if value < 1:
+        raise ConfigError.of(option, "bad-value", f"{value} is less than 1", "give 1 or more")
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run was trained on; digests are ``sha256:…``, paths absolute."""
+
+    dataset: str
+    store: str
+    store_digest: str
+    split: str
+    split_digest: str
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int, int]
+    type: str
+
+
+@dataclass(frozen=True)
+class Config:
+    """The content of config.json."""
+
+    settings: Settings
+    data: Data
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def describe(store: Store, split_file: Path) -> Data:
+    """What a run has to remember of a store and a split file."""
+    return Data(
+        dataset=store.header.dataset,
+        store=str(store.path.resolve()),
+        store_digest=store.digest,
+        split=str(split_file.resolve()),
+        split_digest=f"sha256:{file_sha256(split_file)}",
+        classes=store.header.classes,
+        shape=(*store.header.shape, 1),
+        type=str(store.header.recipe.get("type", "")),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers of a training."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+# --- the folder ---------------------------------------------------------------------------------
+
+
+def create_run(folder: Path, config: Config) -> None:
+    """Make the folder of a new run; raises ConfigError if anything is there already."""
+    if (folder / CONFIG).exists():
+        remedy = "add `--resume` to go on with it, or " + OTHER_RUN
+        raise ConfigError.of(folder, "run-exists", "there is a run in this folder", remedy)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError.of(folder, "not-a-run", "the folder is not empty and holds no run", OTHER_RUN)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError.of(folder, "cannot-write", str(error.strerror), OTHER_RUN) from error
+    write_config(folder, config)
+
+
+def write_config(folder: Path, config: Config) -> None:
+    """Write config.json."""
+    document = {"format": FORMAT, **asdict(config)}
+    write_durably(folder / CONFIG, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_config(folder: Path) -> Config:
+    """Read config.json; raises ConfigError if the folder is no run, IntegrityError if it is damaged."""
+    path = folder / CONFIG
+    if not path.is_file():
+        raise ConfigError.of(
+            folder, "not-a-run", f"it holds no {CONFIG}", "give a folder that `viptt train` made"
+        )
+    try:
+        document = json.loads(path.read_bytes())
+        data = document["data"]
+        lists = {"classes": tuple(data["classes"]), "shape": tuple(data["shape"])}
+        if document["format"] != FORMAT:
+            raise ValueError(f"format {document['format']!r} instead of {FORMAT}")
+        return Config(Settings(**document["settings"]), Data(**{**data, **lists}), document["versions"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"not the configuration of a run of this version: {error!r}"
+        raise IntegrityError.of(path, "config-damaged", reason, "train again") from error
+
+
+def load_network(folder: Path) -> tuple[Config, keras.Model]:
+    """Build the network of a run and load its best weights.
+
+    Raises ConfigError if the folder is no run or training has not finished an epoch, IntegrityError
+    if a file of it is damaged.
+    """
+    config = read_config(folder)
+    if not (folder / WEIGHTS).is_file():
+        reason = "it has no weights yet: no epoch was finished"
+        raise ConfigError.of(folder, "no-weights", reason, "finish it with `viptt train … --resume`")
+    net = MODELS[config.settings.model](config.data.shape, len(config.data.classes), weights="none")
+    load_weights(net, folder / WEIGHTS)
+    return config, net

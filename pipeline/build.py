@@ -1,0 +1,355 @@
+"""The pipeline: plan, convert on Dask, publish. The only file that knows Dask.
+
+One source is one task, handed to the workers a few at a time; what comes back is small. The rows of
+the store are known when all tasks are done, because a quarantined source has no row.
+"""
+
+import hashlib
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import dask
+from distributed import Client, LocalCluster, as_completed
+from distributed.scheduler import KilledWorker
+from threadpoolctl import threadpool_limits
+
+from pipeline import __version__
+from pipeline.catalog import NiftiDataset, VideoDataset
+from pipeline.errors import ConfigError, IntegrityError, Problem, ResourceError, TooManyBadError
+from pipeline.quarantine import Quarantined, read_quarantine, write_quarantine
+from pipeline.samples import Listing, Sample, list_samples
+from pipeline.staging import Entry, Staging, open_staging, publish, read_entry, remove
+from pipeline.store import Header, Row, Store, canonical_json, is_store, open_store
+from pipeline.task import Known, Result, Task, process
+
+LOOK_AHEAD = 2  # tasks in flight for each worker: the next one is there when one is done
+VERSIONS = ("numpy", "scipy", "nibabel", "opencv-python-headless", "zarr")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to build. ``scheduler`` is local, threads, sync, or the address of a Dask scheduler."""
+
+    workers: int = 1
+    scheduler: str = "local"
+    limit: int | None = None
+    max_bad: float = 1.0
+    allow_missing: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a build is going to do, known before any source is read."""
+
+    dataset: NiftiDataset | VideoDataset
+    listing: Listing
+    samples: tuple[Sample, ...]
+    header: Header
+
+    @property
+    def source_bytes(self) -> int:
+        """Bytes of all sources, on disk."""
+        return sum(sample.path.stat().st_size for sample in self.samples if sample.path.is_file())
+
+    @property
+    def store_bytes(self) -> int:
+        """Bytes of the volumes of the store, if no source is bad."""
+        return self.header.volume_bytes * len(self.samples)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a build did."""
+
+    plan: Plan
+    digest: str
+    samples: int
+    converted: int
+    reused: int
+    quarantined: tuple[Quarantined, ...]
+    warnings: tuple[Problem, ...]
+    published: bool
+    seconds: float
+    source_bytes: int
+
+
+Report = Callable[[Result], None]
+
+
+def make_plan(dataset: NiftiDataset | VideoDataset, options: Options) -> Plan:
+    """List the samples and describe the store. Raises ConfigError."""
+    listing = list_samples(dataset, allow_missing=options.allow_missing)
+    header = Header(dataset.name, dataset.recipe_json, dataset.class_names, created_with())
+    return Plan(dataset, listing, listing.samples[: options.limit], header)
+
+
+def build(plan: Plan, options: Options, report: Report = lambda result: None) -> Summary:
+    """Make the store that the plan describes, or find that it is there already.
+
+    ``report`` is called after each source. Raises TooManyBadError when more than the fraction
+    ``options.max_bad`` of the sources is bad, BusyError, ResourceError, ConfigError; then the
+    published store, if any, is as it was, and the work done so far is kept for the next build.
+    """
+    start = time.perf_counter()
+    target = plan.dataset.store.resolve()
+    with open_staging(target) as staging:
+        previous, warnings = _previous(target)
+        results = _convert_all(_tasks(plan, staging, previous), options, report)
+        rows, chunks, quarantined, more = _collect(plan, results)
+        _check_bad(plan, rows, quarantined, options.max_bad)
+        digest, published = _publish(plan, staging, previous, rows, chunks)
+        write_quarantine(plan.dataset.quarantine_file, quarantined)
+        remove(staging)
+    reused = sum(result.reused for result in results)
+    return Summary(
+        plan=plan,
+        digest=digest,
+        samples=len(rows),
+        converted=len(results) - reused,
+        reused=reused,
+        quarantined=quarantined,
+        warnings=(*plan.listing.warnings, *warnings, *more),
+        published=published,
+        seconds=time.perf_counter() - start,
+        source_bytes=sum(result.source_bytes for result in results),
+    )
+
+
+def created_with() -> dict[str, str]:
+    """Versions of what decides the bytes of a volume."""
+    return {"viptt": __version__, **{name: version(name) for name in VERSIONS}}
+
+
+# --- plan ---------------------------------------------------------------------------------------
+
+
+def _previous(target: Path) -> tuple[Store | None, tuple[Problem, ...]]:
+    """The store that is published now; one that is damaged is built anew, and said so."""
+    if not is_store(target):
+        return None, ()
+    try:
+        return open_store(target), ()
+    except IntegrityError as error:
+        if error.problems[0].code in ("store-format", "foreign-store"):
+            raise
+        return None, error.problems
+
+
+def _tasks(plan: Plan, staging: Staging, previous: Store | None) -> Iterator[Task]:
+    recipe_sha256 = hashlib.sha256(canonical_json(plan.header.recipe)).hexdigest()
+    known = _known_before(plan, previous, recipe_sha256)
+    for sample in plan.samples:
+        journal, chunk = staging.journal(sample.source), staging.chunk(sample.source)
+        entry = read_entry(journal)
+        yield Task(
+            source=sample.source,
+            path=sample.path,
+            recipe=plan.dataset.recipe,
+            recipe_sha256=recipe_sha256,
+            volume_bytes=plan.header.volume_bytes,
+            chunk=chunk,
+            journal=journal,
+            known=(*known[sample.source], *([Known(entry, chunk)] if entry else [])),
+        )
+
+
+def _known_before(plan: Plan, previous: Store | None, recipe_sha256: str) -> Mapping[str, list[Known]]:
+    """What the published store and its quarantine say of each source, under the same recipe."""
+    known: defaultdict[str, list[Known]] = defaultdict(list)
+    if previous is None or previous.header.recipe != plan.header.recipe:
+        return known
+    for index, row in enumerate(previous.rows):
+        entry = Entry(row.source, row.source_sha256, recipe_sha256, row.sha256, row.facts)
+        known[row.source].append(Known(entry, previous.chunk(index)))
+    if (
+        previous.header.created_with == plan.header.created_with
+    ):  # another version may read what this one refused
+        for item in read_quarantine(plan.dataset.quarantine_file):
+            entry = Entry(item.source, item.source_sha256, recipe_sha256, "", "{}", item.problem)
+            known[item.source].append(Known(entry, None))
+    return known
+
+
+# --- run ----------------------------------------------------------------------------------------
+
+
+def _convert_all(tasks: Iterable[Task], options: Options, report: Report) -> list[Result]:
+    results = []
+    for result in _run(tasks, options):
+        results.append(result)
+        report(result)
+    return results
+
+
+def _run(tasks: Iterable[Task], options: Options) -> Iterator[Result]:
+    """Results in the order in which they come."""
+    if options.scheduler == "sync":
+        with threadpool_limits(1):
+            yield from map(process, tasks)
+        return
+    with _client(options) as client:
+        threads = sum(client.nthreads().values()) or options.workers
+        waiting = iter(tasks)
+        running = {
+            client.submit(process, task, pure=False): task for task in islice(waiting, LOOK_AHEAD * threads)
+        }
+        completed = as_completed(running)
+        for future in completed:
+            yield _result(future, running.pop(future))
+            for task in islice(waiting, 1):
+                successor = client.submit(process, task, pure=False)
+                running[successor] = task
+                completed.add(successor)
+
+
+def _result(future: Any, task: Task) -> Result:
+    """A task's result; a task whose worker died takes the blame for its source."""
+    try:
+        result: Result = future.result()
+    except KilledWorker:
+        reason = "its worker died while converting it (a crash of a decoder, or memory)"
+        problem = Problem(str(task.path), "crash", reason, "export it again, or give the workers more memory")
+        result = Result(Entry(task.source, "", task.recipe_sha256, "", "{}", problem), None, False, 0)
+    return result
+
+
+@contextmanager
+def _client(options: Options) -> Iterator[Any]:
+    """A client of an embedded cluster on this machine, or of the cluster at an address."""
+    if "://" in options.scheduler:
+        with _connected(options.scheduler) as client:
+            yield client
+        return
+    threads = options.scheduler == "threads"
+    settings = {
+        "distributed.scheduler.allowed-failures": 1,
+        "distributed.worker.multiprocessing-method": "spawn",
+        "distributed.admin.tick.limit": "1h",
+    }
+    with (
+        dask.config.set(settings),
+        threadpool_limits(1 if threads else None),
+        LocalCluster(
+            n_workers=1 if threads else options.workers,
+            threads_per_worker=options.workers if threads else 1,
+            processes=not threads,
+            host="127.0.0.1",
+            dashboard_address=None,
+            silence_logs="CRITICAL",
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[Any]:
+    try:
+        client = Client(address, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise ConfigError.of(
+            address, "no-scheduler", str(error), "start the Dask scheduler, or correct it"
+        ) from error
+    with client:
+        if not client.nthreads():
+            raise ResourceError.of(address, "no-workers", "the cluster has no workers", "start some")
+        yield client
+
+
+# --- publish ------------------------------------------------------------------------------------
+
+_Collected = tuple[tuple[Row, ...], tuple[Path, ...], tuple[Quarantined, ...], tuple[Problem, ...]]
+
+
+def _collect(plan: Plan, results: list[Result]) -> _Collected:
+    """Rows (sorted by id) with their chunks, the quarantine, and warnings about equal sources."""
+    by_source = {result.entry.source: result for result in results}
+    quarantined = list(plan.listing.unmatched)
+    contradicting, warnings = _duplicates(plan, by_source)
+    rows, chunks = [], []
+    for sample in plan.samples:
+        result = by_source[sample.source]
+        entry = result.entry
+        problem = entry.problem or contradicting.get(sample.source)
+        if problem or result.chunk is None:
+            quarantined.append(Quarantined(sample.source, problem or _no_chunk(sample), entry.source_sha256))
+            continue
+        rows.append(
+            Row(
+                id=sample.id,
+                label=sample.label,
+                group=sample.group,
+                source=sample.source,
+                source_sha256=entry.source_sha256,
+                sha256=entry.sha256,
+                facts=entry.facts,
+            )
+        )
+        chunks.append(result.chunk)
+    return tuple(rows), tuple(chunks), tuple(quarantined), tuple(warnings)
+
+
+def _no_chunk(sample: Sample) -> Problem:
+    return Problem(str(sample.path), "no-volume", "its task gave no volume", "build again")
+
+
+def _duplicates(plan: Plan, results: Mapping[str, Result]) -> tuple[dict[str, Problem], list[Problem]]:
+    """Sources of equal bytes: both quarantined where their labels differ, else a warning."""
+    same = defaultdict(list)
+    for sample in plan.samples:
+        entry = results[sample.source].entry
+        if entry.source_sha256 and entry.problem is None:
+            same[entry.source_sha256].append(sample)
+    contradicting, warnings = {}, []
+    for twins in same.values():
+        names = ", ".join(sample.source for sample in twins)
+        if len({sample.label for sample in twins}) > 1:
+            for sample in twins:
+                reason = f"the same bytes have several labels: {names}"
+                contradicting[sample.source] = Problem(
+                    str(sample.path),
+                    "duplicate-content",
+                    reason,
+                    "find the right label, remove the other file",
+                )
+        elif len(twins) > 1:
+            groups = (
+                " in several groups, so that a split may leak" if len({s.group for s in twins}) > 1 else ""
+            )
+            reason = f"the same bytes under {len(twins)} names{groups}: {names}"
+            warnings.append(Problem(str(twins[0].path), "duplicate-content", reason, "keep one of them"))
+    return contradicting, warnings
+
+
+def _check_bad(
+    plan: Plan, rows: tuple[Row, ...], quarantined: tuple[Quarantined, ...], max_bad: float
+) -> None:
+    total = len(rows) + len(quarantined)
+    if rows and len(quarantined) <= max_bad * total:
+        return
+    reason = (
+        f"{len(quarantined)} of {total} sources are bad, more than allowed" if rows else "no source is good"
+    )
+    summary = Problem(
+        str(plan.dataset.store), "too-many-bad", reason, "nothing was published; mend the sources"
+    )
+    raise TooManyBadError(*(item.problem for item in quarantined), summary)
+
+
+def _publish(
+    plan: Plan, staging: Staging, previous: Store | None, rows: tuple[Row, ...], chunks: tuple[Path, ...]
+) -> tuple[str, bool]:
+    """Digest of the store, and whether it had to be published."""
+    header = plan.header
+    if previous is not None:
+        before = (previous.header.dataset, previous.header.recipe, previous.header.classes, previous.rows)
+        if before == (header.dataset, header.recipe, header.classes, rows):
+            return previous.digest, False
+    return publish(staging, plan.dataset.store.resolve(), header, rows, chunks), True

@@ -1,0 +1,121 @@
+"""One unit of work: one source to one chunk file and one line of the journal. Runs in any worker."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.catalog import CtRecipe, VideoRecipe
+from pipeline.convert import convert
+from pipeline.errors import IntegrityError, Problem, ResourceError, SourceError
+from pipeline.readers.reading import check_regular_file
+from pipeline.staging import Entry, write_entry
+from pipeline.store import canonical_json, read_chunk, write_chunk
+
+# Not a matter of the source's own bytes, so worth another try when nothing about it has changed.
+RETRY = frozenset({"unreadable", "changed-during-read", "memory", "crash", "duplicate-content"})
+
+
+@dataclass(frozen=True)
+class Known:
+    """An earlier entry for the source, and the chunk file it speaks of, if it made one."""
+
+    entry: Entry
+    chunk: Path | None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A source, its recipe, what is known of it, and where its chunk and its journal line go."""
+
+    source: str
+    path: Path
+    recipe: CtRecipe | VideoRecipe
+    recipe_sha256: str
+    volume_bytes: int
+    chunk: Path
+    journal: Path
+    known: tuple[Known, ...] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a task did. ``chunk`` is where the volume lies now; ``source_bytes`` were read."""
+
+    entry: Entry
+    chunk: Path | None
+    reused: bool
+    source_bytes: int
+
+
+def process(task: Task) -> Result:
+    """Convert a source, or find that it has been converted before; never raises for a bad source.
+
+    Raises ResourceError if the disk is full or cannot be written: then no source can succeed.
+    """
+    sha256 = ""
+    try:
+        check_regular_file(task.path)
+        before = _signature(task.path)
+        sha256 = hash_file(task.path)
+        for known in task.known:
+            if _holds(known, task, sha256):
+                return Result(known.entry, known.chunk, True, before[0])
+        conversion = convert(task.path, task.recipe)
+        if _signature(task.path) != before:
+            raise SourceError.of(
+                task.path, "changed-during-read", "it changed while it was read", "build again"
+            )
+        volume_sha256 = write_chunk(task.chunk, conversion.volume)
+        facts = canonical_json(conversion.facts).decode()
+        entry = Entry(task.source, sha256, task.recipe_sha256, volume_sha256, facts)
+        result = Result(entry, task.chunk, False, before[0])
+    except (ResourceError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # noqa: BLE001 - a bad source costs only itself, whatever its decoder raises
+        entry = Entry(task.source, sha256, task.recipe_sha256, "", "{}", _problem(task.path, error))
+        result = Result(entry, None, False, 0)
+    write_entry(task.journal, entry)
+    return result
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes. Raises SourceError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise SourceError.of(
+            path, "unreadable", str(error.strerror), "fix its permissions or its disk"
+        ) from None
+
+
+def _signature(path: Path) -> tuple[int, int, int]:
+    status = os.stat(path)  # noqa: PTH116 - follows a link, as reading does
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _holds(known: Known, task: Task, sha256: str) -> bool:
+    """Whether an earlier entry is about these very bytes and this recipe, and its volume is intact."""
+    entry = known.entry
+    if (entry.source_sha256, entry.recipe_sha256) != (sha256, task.recipe_sha256):
+        return False
+    if entry.problem is not None:
+        return entry.problem.code not in RETRY
+    try:
+        return known.chunk is not None and bool(
+            read_chunk(known.chunk, task.volume_bytes, entry.sha256, name=task.source)
+        )
+    except (IntegrityError, OSError):
+        return False
+
+
+def _problem(path: Path, error: Exception) -> Problem:
+    if isinstance(error, SourceError):
+        return error.problems[0]
+    if isinstance(error, MemoryError):
+        return Problem(str(path), "memory", "not enough memory to convert it", "give the workers more memory")
+    reason = f"its decoder failed: {type(error).__name__}: {error}"
+    return Problem(
+        str(path), "decoder-failed", reason[:300], "export it again; report it if it opens elsewhere"
+    )
