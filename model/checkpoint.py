@@ -1,7 +1,7 @@
 """Where a training stands, in one file that is there whole or not at all.
 
 ``state.npz`` holds every variable of the model in training, its optimizer and its metrics by
-position, and ``progress`` as JSON. It is a ZIP file: each array carries a CRC-32, checked on reading.
+position, after the progress as JSON. It is a ZIP file: each array carries a CRC-32, checked on reading.
 """
 
 import io
@@ -37,10 +37,9 @@ class Progress:
 
 def save_state(path: Path, progress: Progress, variables: Sequence[Any]) -> None:
     """Write the progress and the value of every variable."""
-    arrays = {f"{index:04d}": np.asarray(variable.numpy()) for index, variable in enumerate(variables)}
     text = json.dumps(asdict(progress)).encode()
     buffer = io.BytesIO()
-    np.savez(buffer, progress=np.frombuffer(text, np.uint8), **arrays)
+    np.savez(buffer, np.frombuffer(text, np.uint8), *[variable.numpy() for variable in variables])
     write_durably(path, buffer.getvalue())
 
 
@@ -48,8 +47,8 @@ def load_state(path: Path) -> tuple[Progress, list[NDArray[Any]]]:
     """Read what ``save_state`` wrote; raises IntegrityError if it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as state:
-            document = json.loads(state["progress"].tobytes())
-            values = [state[name] for name in sorted(state.files) if name != "progress"]
+            text, *values = [state[f"arr_{index}"] for index in range(len(state.files))]
+            document = json.loads(text.tobytes())
             return Progress(**{**document, "history": tuple(document["history"])}), values
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise IntegrityError.of(path, "state-damaged", f"it cannot be read: {error}", AGAIN) from error

@@ -120,8 +120,9 @@ def _defined(value: float) -> float | None:
 def table(metrics: Metrics) -> str:
     """The scores for people: one line for the whole, one per class, with what it was taken for."""
     scores, width = metrics.scores, max(map(len, metrics.scores.f1))
+    whole = f"accuracy {scores.accuracy:.3f}, kappa {_text(scores.kappa)}"
     lines = [
-        f"{metrics.part}: {scores.samples} samples, accuracy {scores.accuracy:.3f}, kappa {_text(scores.kappa)}",
+        f"{metrics.part}: {scores.samples} samples, {whole}",
         f"{'class':<{width}}  {'F1':>6}  {'n':>5}  predicted as, in the order of the classes",
     ]
     for (name, f1), row in zip(scores.f1.items(), scores.confusion, strict=True):

@@ -24,8 +24,20 @@ import tensorflow as tf
 from model import checkpoint
 from model.checkpoint import Progress
 from model.network import MODELS, freeze_backbone
-from model.run import CONFIG, HISTORY, OPTIMIZERS, STATE, WEIGHTS, Config, Settings
-from model.run import create_run, describe, read_config, versions, write_config
+from model.run import (
+    CONFIG,
+    HISTORY,
+    OPTIMIZERS,
+    STATE,
+    WEIGHTS,
+    Config,
+    Settings,
+    create_run,
+    describe,
+    read_config,
+    versions,
+    write_config,
+)
 from model.stream import Part, batches, bind, integrity_errors, timed
 from model.weights import save_weights
 from pipeline.errors import ConfigError, IntegrityError, VipttError

@@ -1,0 +1,419 @@
+"""The command line: one command, one call. Nothing is computed here, and nothing heavy is imported early.
+
+Data goes to stdout, messages and progress to stderr.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from pipeline import __version__
+from pipeline.errors import Problem, VipttError
+
+if TYPE_CHECKING:
+    from pipeline.build import Plan, Summary
+    from pipeline.catalog import NiftiDataset, VideoDataset
+    from pipeline.check import Inspection
+    from pipeline.task import Result
+
+QUARANTINED, INTERRUPTED, TERMINATED = 3, 130, 143
+PLAIN_PROGRESS_SECONDS = 5.0
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass
+class Settings:
+    """Options that every command takes, before or after its name."""
+
+    catalog: Path = Path("data_catalog.yaml")
+    verbosity: int = 0
+    progress: bool = True
+    as_json: bool = False
+    debug: bool = False
+
+
+class Viptt(click.Group):
+    """The group of commands: errors become one line each, and the documented exit code."""
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run a command and exit."""
+        signal.signal(signal.SIGTERM, _terminate)
+        kwargs["standalone_mode"] = False
+        try:
+            code = super().main(*args, **kwargs)
+        except VipttError as error:
+            _tell_problems(error.problems)
+            code = error.exit_code
+        except click.Abort:
+            click.echo("interrupted: run the same command again to go on", err=True)
+            code = INTERRUPTED
+        except click.ClickException as error:
+            click.echo(f"viptt: usage: {error.format_message()} → see `viptt --help`", err=True)
+            code = error.exit_code
+        except Exception as error:
+            if "--debug" in sys.argv:
+                raise
+            reason = f"{type(error).__name__}: {error}"
+            _tell_problems([Problem("viptt", "unexpected", reason, "run again with --debug and report it")])
+            code = VipttError.exit_code
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    sys.exit(TERMINATED)
+
+
+def _tell_problems(problems: Sequence[Problem]) -> None:
+    for problem in problems:
+        click.echo(str(problem), err=True)
+
+
+# --- options ------------------------------------------------------------------------------------
+
+
+def _setting(name: str, change: Callable[[Any], Any] = lambda value: value) -> Callable[..., Any]:
+    """An option's callback that puts its value into the settings, wherever the option stands."""
+
+    def put(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+        settings = context.find_root().ensure_object(Settings)
+        source = context.get_parameter_source(parameter.name or "")
+        if source not in (click.core.ParameterSource.DEFAULT, click.core.ParameterSource.DEFAULT_MAP):
+            setattr(settings, name, change(value))
+
+    return put
+
+
+_COMMON = (
+    click.option(
+        "--catalog",
+        type=click.Path(path_type=Path),
+        envvar="VIPTT_CATALOG",
+        expose_value=False,
+        callback=_setting("catalog"),
+        help="The catalog of datasets.  [default: data_catalog.yaml]",
+    ),
+    click.option(
+        "-v",
+        "--verbose",
+        count=True,
+        expose_value=False,
+        callback=_setting("verbosity"),
+        help="Say more.",
+    ),
+    click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        expose_value=False,
+        callback=_setting("verbosity", lambda value: -1),
+        help="Say nothing but errors.",
+    ),
+    click.option(
+        "--no-progress",
+        is_flag=True,
+        expose_value=False,
+        callback=_setting("progress", lambda value: not value),
+        help="Show no progress.",
+    ),
+    click.option(
+        "--json",
+        is_flag=True,
+        expose_value=False,
+        callback=_setting("as_json"),
+        help="Print one JSON document.",
+    ),
+    click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        callback=_setting("debug"),
+        help="Show tracebacks.",
+    ),
+)
+
+
+def _common(command: Command) -> Command:
+    for option in reversed(_COMMON):
+        command = option(command)
+    return command
+
+
+_DATASETS = click.argument("names", metavar="[DATASET]...", nargs=-1)
+_ALLOW_MISSING = click.option(
+    "--allow-missing", is_flag=True, help="Quarantine files without a label and labels without a file."
+)
+
+
+@click.group(cls=Viptt, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="viptt")
+@_common
+def main() -> None:
+    """Turn CT scans and videos into cached tensors, split them, and train ViPTT-Net on them.
+
+    DATASET names entries of the catalog; none means all.
+    """
+
+
+def _settings() -> Settings:
+    return click.get_current_context().find_root().ensure_object(Settings)
+
+
+def _datasets(names: tuple[str, ...]) -> "tuple[NiftiDataset | VideoDataset, ...]":
+    from pipeline.catalog import load_catalog, select
+
+    return select(load_catalog(_settings().catalog), names)
+
+
+def _say(text: str, *, level: int = 0) -> None:
+    """A message for people."""
+    if _settings().verbosity >= level:
+        click.echo(text, err=True)
+
+
+def _emit(document: Any, text: str) -> None:
+    """The command's result: one JSON document, or text."""
+    if _settings().as_json:
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    elif text:
+        click.echo(text)
+
+
+# --- check --------------------------------------------------------------------------------------
+
+
+@main.command()
+@_DATASETS
+@click.option("--deep", is_flag=True, help="Read every byte, not the headers alone.")
+@_ALLOW_MISSING
+@_common
+def check(names: tuple[str, ...], deep: bool, allow_missing: bool) -> int:
+    """Read catalog, labels and headers; report counts, shapes, orientations and problems."""
+    from pipeline.check import check as inspect
+
+    inspections = [inspect(dataset, deep=deep, allow_missing=allow_missing) for dataset in _datasets(names)]
+    for inspection in inspections:
+        _tell_problems([item.problem for item in inspection.bad])
+        for problem in (*inspection.listing.warnings, *inspection.doubtful):
+            _say(f"warning: {problem}")
+    document = {"datasets": [_inspection_document(inspection) for inspection in inspections]}
+    _emit(document, "\n\n".join(_inspection_text(inspection) for inspection in inspections))
+    return QUARANTINED if any(inspection.bad for inspection in inspections) else 0
+
+
+def _inspection_document(inspection: "Inspection") -> dict[str, Any]:
+    return {
+        "dataset": inspection.dataset,
+        "samples": len(inspection.listing.samples),
+        "classes": dict(inspection.classes),
+        "groups": inspection.groups,
+        "left_out": dict(inspection.listing.left_out),
+        "smallest": list(inspection.smallest),
+        "largest": list(inspection.largest),
+        "kinds": dict(inspection.kinds),
+        "bad": [asdict(item.problem) for item in inspection.bad],
+        "warnings": [asdict(item) for item in (*inspection.listing.warnings, *inspection.doubtful)],
+    }
+
+
+def _inspection_text(inspection: "Inspection") -> str:
+    total = len(inspection.listing.samples)
+    width = max(len(name) for name in inspection.classes)
+    lines = [f"{inspection.dataset}: {total} samples in {inspection.groups} groups"]
+    lines += [f"  {name:<{width}}  {count:>6}" for name, count in inspection.classes.items()]
+    if inspection.largest:
+        smallest, largest = (
+            " x ".join(map(str, shape)) for shape in (inspection.smallest, inspection.largest)
+        )
+        lines.append(f"  depth x height x width   {smallest}  to  {largest}")
+    lines.append("  " + ", ".join(f"{count} {kind}" for kind, count in inspection.kinds.items()))
+    left_out = inspection.listing.left_out
+    if left_out:
+        lines.append(f"  left out: {sum(left_out.values())} files of {len(left_out)} other classes")
+    lines.append(f"  problems: {len(inspection.bad)}")
+    return "\n".join(lines)
+
+
+# --- build --------------------------------------------------------------------------------------
+
+
+@main.command()
+@_DATASETS
+@click.option("--workers", type=click.IntRange(min=1), help="Processes (or threads).  [default: all cores]")
+@click.option(
+    "--scheduler",
+    default="local",
+    show_default=True,
+    metavar="local|threads|sync|tcp://HOST:PORT",
+    help="Where to run: processes or threads on this machine, this process alone, or a Dask cluster.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first samples, by id.")
+@click.option(
+    "--max-bad",
+    type=click.FloatRange(0, 1),
+    default=1.0,
+    show_default=True,
+    help="Publish nothing if more than this fraction of the sources is bad.",
+)
+@click.option("--strict", is_flag=True, help="Publish nothing if any source is bad: --max-bad 0.")
+@_ALLOW_MISSING
+@_common
+def build(
+    names: tuple[str, ...],
+    workers: int | None,
+    scheduler: str,
+    dry_run: bool,
+    limit: int | None,
+    max_bad: float,
+    strict: bool,
+    allow_missing: bool,
+) -> int:
+    """Convert sources to a store: the Dask pipeline. Run it again to resume, or to add what changed."""
+    from pipeline import build as builder
+
+    if scheduler not in ("local", "threads", "sync") and "://" not in scheduler:
+        raise click.UsageError(f"--scheduler is local, threads, sync or tcp://HOST:PORT, not {scheduler}")
+    options = builder.Options(
+        workers=workers or os.cpu_count() or 1,
+        scheduler=scheduler,
+        limit=limit,
+        max_bad=0.0 if strict else max_bad,
+        allow_missing=allow_missing,
+    )
+    plans = [builder.make_plan(dataset, options) for dataset in _datasets(names)]
+    for plan in plans:
+        _say_plan(plan)
+    if dry_run:
+        _emit({"datasets": [_plan_document(plan) for plan in plans]}, "")
+        return 0
+    summaries = []
+    for plan in plans:
+        with _progress(plan) as report:
+            summaries.append(builder.build(plan, options, report))
+        _say_summary(summaries[-1])
+    _emit({"datasets": [_summary_document(summary) for summary in summaries]}, "")
+    return QUARANTINED if any(summary.quarantined for summary in summaries) else 0
+
+
+def _say_plan(plan: "Plan") -> None:
+    shape = " x ".join(map(str, plan.header.shape))
+    _say(
+        f"{plan.dataset.name}: {len(plan.samples)} sources, {_size(plan.source_bytes)} → "
+        f"{plan.dataset.store}, volumes {shape} {plan.header.recipe['dtype']}, {_size(plan.store_bytes)}"
+    )
+    left_out = plan.listing.left_out
+    if left_out:
+        _say(f"{plan.dataset.name}: left out {sum(left_out.values())} files of {len(left_out)} other classes")
+
+
+def _say_summary(summary: "Summary") -> None:
+    name = summary.plan.dataset.name
+    for problem in summary.warnings:
+        _say(f"warning: {problem}")
+    _tell_problems([item.problem for item in summary.quarantined])
+    if not summary.published:
+        _say(f"{name}: nothing to do, {summary.samples} samples are up to date ({summary.seconds:.1f} s)")
+    else:
+        rate = summary.source_bytes / summary.seconds / 1e6
+        _say(
+            f"{name}: {summary.samples} samples in {summary.seconds:.1f} s, {rate:.1f} MB/s of sources; "
+            f"{summary.converted} converted, {summary.reused} kept from before"
+        )
+    if summary.quarantined:
+        where = summary.plan.dataset.quarantine_file
+        _say(f"{name}: {len(summary.quarantined)} sources quarantined, listed in {where}")
+
+
+def _plan_document(plan: "Plan") -> dict[str, Any]:
+    return {
+        "dataset": plan.dataset.name,
+        "store": str(plan.dataset.store),
+        "samples": len(plan.samples),
+        "source_bytes": plan.source_bytes,
+        "store_bytes": plan.store_bytes,
+        "left_out": dict(plan.listing.left_out),
+    }
+
+
+def _summary_document(summary: "Summary") -> dict[str, Any]:
+    return {
+        **_plan_document(summary.plan),
+        "samples": summary.samples,
+        "digest": summary.digest,
+        "converted": summary.converted,
+        "reused": summary.reused,
+        "published": summary.published,
+        "seconds": round(summary.seconds, 3),
+        "quarantined": [{"source": item.source, **asdict(item.problem)} for item in summary.quarantined],
+        "warnings": [asdict(problem) for problem in summary.warnings],
+    }
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+@contextmanager
+def _progress(plan: "Plan") -> "Iterator[Callable[[Result], None]]":
+    """A bar with rate and time left on a terminal, plain lines elsewhere."""
+    settings = _settings()
+    if not settings.progress or settings.verbosity < 0:
+        yield lambda result: None
+    elif sys.stderr.isatty():
+        with _bar(plan) as report:
+            yield report
+    else:
+        yield _plain_progress(plan)
+
+
+@contextmanager
+def _bar(plan: "Plan") -> "Iterator[Callable[[Result], None]]":
+    start, done = time.monotonic(), 0
+    with click.progressbar(
+        length=len(plan.samples),
+        label=plan.dataset.name,
+        file=sys.stderr,
+        show_pos=True,
+        item_show_func=lambda text: text,
+    ) as bar:
+
+        def report(result: "Result") -> None:
+            nonlocal done
+            done += result.source_bytes
+            bar.update(1, f"{done / (time.monotonic() - start) / 1e6:.1f} MB/s")
+
+        yield report
+
+
+def _plain_progress(plan: "Plan") -> "Callable[[Result], None]":
+    start = told = time.monotonic()
+    count = done = 0
+
+    def report(result: "Result") -> None:
+        nonlocal count, done, told
+        count, done, now = count + 1, done + result.source_bytes, time.monotonic()
+        if now - told >= PLAIN_PROGRESS_SECONDS:
+            told = now
+            left = (now - start) / count * (len(plan.samples) - count)
+            rate = done / (now - start) / 1e6
+            name, total = plan.dataset.name, len(plan.samples)
+            _say(f"{name}: {count} of {total} sources, {rate:.1f} MB/s, {left:.0f} s left")
+
+    return report
+
+
+if __name__ == "__main__":
+    main()

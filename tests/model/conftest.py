@@ -1,0 +1,87 @@
+"""Factories for small stores, split files and runs of real bytes."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.store import Header, Row, Store, open_store, write_chunk, write_store
+
+CLASSES = ("Infiltrative", "Focal", "Tuberculoma")
+SHAPE = (4, 32, 32)
+
+
+def volume(label: int, seed: int, shape: tuple[int, int, int] = SHAPE) -> NDArray[np.float32]:
+    """Noise around a level that tells the class: learnable, and no two alike."""
+    noise = np.random.default_rng(seed).random(shape, dtype=np.float32)
+    return (0.2 * noise + 0.3 * label).astype(np.float32)
+
+
+@pytest.fixture
+def volume_of() -> Callable[..., NDArray[np.float32]]:
+    """What the store of ``make_store`` holds before rounding: ``volume_of(label, number)``."""
+    return volume
+
+
+@pytest.fixture
+def make_store(tmp_path: Path) -> Callable[..., Store]:
+    def make(
+        *,
+        name: str = "store",
+        per_class: int = 4,
+        classes: Sequence[str] = CLASSES,
+        dtype: str = "float16",
+        type_: str = "nifti",
+        shape: tuple[int, int, int] = SHAPE,
+        seed: int = 0,
+    ) -> Store:
+        labels = {f"S{n:03d}": n % len(classes) for n in range(per_class * len(classes))}
+        rows, chunks = [], []
+        for index, (sample, label) in enumerate(labels.items()):
+            values = volume(label, seed * 1000 + index, shape)
+            stored = np.round(values * 255).astype(dtype) if dtype == "uint8" else values.astype(dtype)
+            chunks.append(tmp_path / f"{name}-{index}.chunk")
+            rows.append(
+                Row(sample, label, "", f"{sample}.nii.gz", "0" * 64, write_chunk(chunks[-1], stored), "{}")
+            )
+        recipe = {"type": type_, "shape": list(shape), "dtype": dtype}
+        tree = tmp_path / f"{name}.zarr"
+        write_store(tree, Header(name, recipe, tuple(classes), {}), rows, chunks)
+        return open_store(tree)
+
+    return make
+
+
+@pytest.fixture
+def make_split(tmp_path: Path) -> Callable[..., Path]:
+    def make(
+        store: Store,
+        *,
+        name: str = "split",
+        parts: Mapping[str, Sequence[str]] | None = None,
+        **changes: object,
+    ) -> Path:
+        ids = [row.id for row in store.rows]
+        parts = parts or {"train": ids[3:], "val": ids[:3]}
+        labels = {row.id: store.header.classes[row.label] for row in store.rows}
+        document = {
+            "format": 1,
+            "dataset": store.header.dataset,
+            "store_digest": store.digest,
+            "method": "given",
+            "seed": 0,
+            "fractions": {part: 1 / len(parts) for part in parts},
+            "splits": parts,
+            "counts": {
+                part: Counter(labels.get(sample, "") for sample in ids) for part, ids in parts.items()
+            },
+        }
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps({**document, **changes}))
+        return path
+
+    return make

@@ -1,0 +1,196 @@
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from model.stream import batches, integrity_errors, open_part, order, stream, timed
+from pipeline.errors import IntegrityError
+from pipeline.store import Store
+
+SHAPE = (4, 32, 32)
+MakeStore = Callable[..., Store]
+MakeSplit = Callable[..., Path]
+Volume = Callable[..., np.ndarray]
+
+
+def labels_of(dataset: tf.data.Dataset) -> list[int]:
+    return [int(label) for _, labels in dataset for label in labels.numpy().argmax(axis=1)]
+
+
+def first_voxels(dataset: tf.data.Dataset) -> list[float]:
+    return [float(v) for volumes, _ in dataset for v in volumes.numpy()[:, 0, 0, 0, 0]]
+
+
+def test_without_a_seed_the_split_file_gives_the_order(
+    make_store: MakeStore, make_split: MakeSplit, volume_of: Volume
+) -> None:
+    store = make_store()
+    ids = ["S007", "S000", "S011"]
+    split = make_split(store, parts={"train": ids})
+    found = first_voxels(stream(store.path, split, "train", batch_size=2))
+    expected = [volume_of(int(i[1:]) % 3, int(i[1:])).astype(np.float16)[0, 0, 0] for i in ids]
+    assert found == [float(value) for value in expected]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "uint8"])
+def test_batches_are_the_volumes_and_one_hot_labels(
+    make_store: MakeStore, make_split: MakeSplit, volume_of: Volume, dtype: str
+) -> None:
+    store = make_store(dtype=dtype)
+    got = list(stream(store.path, make_split(store), "val", batch_size=2))
+    assert [tuple(x.shape) for x, _ in got] == [(2, *SHAPE, 1), (1, *SHAPE, 1)]
+    assert all(x.dtype == tf.float32 and y.dtype == tf.float32 for x, y in got)
+    expected = np.stack([volume_of(n % 3, n) for n in range(3)])[..., np.newaxis]
+    tolerance = {"float16": 1e-3, "float32": 0, "uint8": 0.5 / 255 + 1e-6}[dtype]
+    np.testing.assert_allclose(np.concatenate([x for x, _ in got]), expected, rtol=0, atol=tolerance)
+    np.testing.assert_array_equal(np.concatenate([y for _, y in got]), np.eye(3))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 5, 9, 100])
+def test_an_epoch_yields_every_sample_once(
+    make_store: MakeStore, make_split: MakeSplit, volume_of: Volume, batch_size: int
+) -> None:
+    store = make_store()
+    dataset = stream(store.path, make_split(store), "train", batch_size=batch_size, seed=3, epoch=1)
+    expected = sorted(float(np.float16(volume_of(n % 3, n)[0, 0, 0])) for n in range(3, 12))
+    assert sorted(first_voxels(dataset)) == expected
+    assert len(dataset) == -(-9 // batch_size)
+
+
+def test_the_order_is_a_function_of_seed_and_epoch(make_store: MakeStore, make_split: MakeSplit) -> None:
+    store = make_store()
+    split = make_split(store)
+
+    def run(seed: int, epoch: int) -> list[float]:
+        return first_voxels(stream(store.path, split, "train", batch_size=2, seed=seed, epoch=epoch))
+
+    assert run(0, 0) == run(0, 0)
+    assert len({tuple(run(seed, epoch)) for seed in (0, 1) for epoch in (0, 1, 2)}) == 6
+
+
+def test_the_order_is_the_same_on_every_machine_and_for_every_listing() -> None:
+    ids = ["a", "b", "c", "d", "e"]
+    assert [ids[i] for i in order(ids, seed=1, epoch=2)] == ["c", "a", "b", "e", "d"]
+    backwards = ids[::-1]
+    assert [backwards[i] for i in order(backwards, seed=1, epoch=2)] == ["c", "a", "b", "e", "d"]
+
+
+def test_skipped_batches_are_the_first_ones_and_are_not_read(
+    make_store: MakeStore, make_split: MakeSplit
+) -> None:
+    store = make_store()
+    part = open_part(store.path, make_split(store), "train")
+    whole = first_voxels(batches(part, batch_size=2, seed=5))
+    for position in order(part.ids, seed=5, epoch=0)[:4]:
+        store.chunk(part.rows[position]).unlink()
+    assert first_voxels(batches(part, batch_size=2, seed=5, skip=2)) == whole[4:]
+
+
+# --- refusals -----------------------------------------------------------------------------------
+
+
+def test_a_split_of_another_store_is_refused(make_store: MakeStore, make_split: MakeSplit) -> None:
+    split = make_split(make_store(name="other", seed=1))
+    with pytest.raises(IntegrityError, match="other-store: .* → run `viptt split`"):
+        stream(make_store().path, split, "train", batch_size=2)
+
+
+def test_an_unknown_part_is_refused_and_the_known_ones_named(
+    make_store: MakeStore, make_split: MakeSplit
+) -> None:
+    store = make_store()
+    with pytest.raises(IntegrityError, match="no part 'test'; its parts are train, val"):
+        stream(store.path, make_split(store), "test", batch_size=2)
+
+
+def test_ids_that_the_store_lacks_are_refused(make_store: MakeStore, make_split: MakeSplit) -> None:
+    store = make_store()
+    split = make_split(store, parts={"train": ["S000", "S999"]})
+    with pytest.raises(IntegrityError, match="S999"):
+        stream(store.path, split, "train", batch_size=2)
+
+
+def flip_a_bit(chunk: Path) -> None:
+    payload = bytearray(chunk.read_bytes())
+    payload[len(payload) // 2] ^= 1
+    chunk.write_bytes(payload)
+
+
+def swap_with_another(chunk: Path) -> None:
+    shutil.copyfile(chunk.parents[3] / "1/0/0/0", chunk)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "missing-chunk": Path.unlink,
+    "chunk-size": lambda chunk: chunk.write_bytes(chunk.read_bytes()[:-1]),
+    "chunk-checksum": flip_a_bit,
+    "chunk-swapped": swap_with_another,
+}
+
+
+@pytest.mark.parametrize("code", DAMAGE)
+def test_damage_stops_the_stream_and_names_the_sample(
+    make_store: MakeStore, make_split: MakeSplit, code: str
+) -> None:
+    store = make_store()
+    split = make_split(store)
+    chunk = store.chunk(7)
+    copy = chunk.read_bytes()
+    chunk.unlink()  # chunks are hard links: leave the other name alone
+    chunk.write_bytes(copy)
+    DAMAGE[code](chunk)
+    seen = 0
+    with pytest.raises(IntegrityError, match=rf"sample S007\): {code}: .+ → .+"), integrity_errors():
+        for volumes, _ in stream(store.path, split, "train", batch_size=1):
+            assert volumes.numpy().any()
+            seen += 1
+    assert seen == 4  # S003 to S006 come before
+
+
+def test_other_errors_of_tensorflow_pass_through() -> None:
+    with pytest.raises(tf.errors.InvalidArgumentError), integrity_errors():
+        tf.ensure_shape(tf.zeros((2,)), (3,))
+
+
+# --- waiting ------------------------------------------------------------------------------------
+
+
+def waited_share(*, produce_s: float, consume_s: float) -> float:
+    def slowly(value: int) -> int:
+        time.sleep(produce_s)
+        return value
+
+    source = tf.data.Dataset.range(20).map(lambda v: tf.numpy_function(slowly, [v], tf.int64))
+    dataset, waited = timed(tf.data.Dataset.zip((source, source)).prefetch(2))
+    begun = time.monotonic()
+    for _ in dataset:
+        time.sleep(consume_s)
+    return waited() / (time.monotonic() - begun)
+
+
+def test_a_slow_source_is_seen_as_waiting() -> None:
+    assert waited_share(produce_s=0.02, consume_s=0.0) > 0.8
+
+
+def test_a_slow_consumer_does_not_wait() -> None:
+    assert waited_share(produce_s=0.0, consume_s=0.02) < 0.1
+
+
+def test_the_share_between_is_measured() -> None:
+    # Both sources of the pair take 10 ms, one after the other: 20 ms of which 10 are hidden.
+    assert 0.3 < waited_share(produce_s=0.01, consume_s=0.01) < 0.7
+
+
+def test_timing_changes_no_element(make_store: MakeStore, make_split: MakeSplit) -> None:
+    store = make_store()
+    plain = stream(store.path, make_split(store), "val", batch_size=2)
+    measured, waited = timed(plain)
+    assert len(measured) == len(plain)
+    for (x, y), (u, v) in zip(plain, measured, strict=True):
+        np.testing.assert_array_equal(x, u)
+        np.testing.assert_array_equal(y, v)
+    assert waited() > 0
