@@ -60,7 +60,7 @@ class Viptt(click.Group):
             click.echo(f"viptt: usage: {error.format_message()} → see `viptt --help`", err=True)
             code = error.exit_code
         except Exception as error:
-            if "--debug" in sys.argv:
+            if "--debug" in (kwargs.get("args") or next(iter(args), None) or sys.argv):
                 raise
             reason = f"{type(error).__name__}: {error}"
             _tell_problems([Problem("viptt", "unexpected", reason, "run again with --debug and report it")])
@@ -298,7 +298,7 @@ def build(
     summaries = []
     for plan in plans:
         with _progress(plan) as report:
-            summaries.append(builder.build(plan, options, report))
+            summaries.append(builder.build(plan, options, report=report))
         _say_summary(summaries[-1])
     _emit({"datasets": [_summary_document(summary) for summary in summaries]}, "")
     return QUARANTINED if any(summary.quarantined for summary in summaries) else 0

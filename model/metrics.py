@@ -102,7 +102,8 @@ def score(
     """Score predicted against true classes, both as indices into ``classes``; some may be absent."""
     every = range(len(classes))
     f1 = f1_score(truth, predicted, labels=list(every), average=None, zero_division=np.nan)
-    kappa = cohen_kappa_score(truth, predicted, labels=list(every))
+    one_class = len({*truth, *predicted}) == 1
+    kappa = np.nan if one_class else cohen_kappa_score(truth, predicted, labels=list(every))
     counts = confusion_matrix(truth, predicted, labels=list(every))
     return Scores(
         samples=len(truth),

@@ -189,6 +189,7 @@ def _fit_epoch(job: _Job, trainer: keras.Model, keeper: "_Keeper") -> None:
             initial_epoch=progress.epoch,
             epochs=progress.epoch + 1,
             callbacks=[*keeper.schedule, keeper],
+            shuffle=False,  # the stream has its order
             verbose=0,
         )
 

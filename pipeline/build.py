@@ -90,7 +90,7 @@ def make_plan(dataset: NiftiDataset | VideoDataset, options: Options) -> Plan:
     return Plan(dataset, listing, listing.samples[: options.limit], header)
 
 
-def build(plan: Plan, options: Options, report: Report = lambda result: None) -> Summary:
+def build(plan: Plan, options: Options, *, report: Report = lambda result: None) -> Summary:
     """Make the store that the plan describes, or find that it is there already.
 
     ``report`` is called after each source. Raises TooManyBadError when more than the fraction
@@ -107,13 +107,12 @@ def build(plan: Plan, options: Options, report: Report = lambda result: None) ->
         digest, published = _publish(plan, staging, previous, rows, chunks)
         write_quarantine(plan.dataset.quarantine_file, quarantined)
         remove(staging)
-    reused = sum(result.reused for result in results)
     return Summary(
         plan=plan,
         digest=digest,
         samples=len(rows),
-        converted=len(results) - reused,
-        reused=reused,
+        converted=sum(result.chunk is not None and not result.reused for result in results),
+        reused=sum(result.chunk is not None and result.reused for result in results),
         quarantined=quarantined,
         warnings=(*plan.listing.warnings, *warnings, *more),
         published=published,
@@ -156,7 +155,10 @@ def _tasks(plan: Plan, staging: Staging, previous: Store | None) -> Iterator[Tas
             volume_bytes=plan.header.volume_bytes,
             chunk=chunk,
             journal=journal,
-            known=(*known[sample.source], *([Known(entry, chunk)] if entry else [])),
+            known=(
+                *known[sample.source],
+                *([Known(entry, None if entry.problem else chunk)] if entry else []),
+            ),
         )
 
 
@@ -240,8 +242,8 @@ def _client(options: Options) -> Iterator[Any]:
             n_workers=1 if threads else options.workers,
             threads_per_worker=options.workers if threads else 1,
             processes=not threads,
-            host="127.0.0.1",
-            dashboard_address=None,
+            host=None if threads else "127.0.0.1",
+            dashboard_address="127.0.0.1:0",
             silence_logs="CRITICAL",
         ) as cluster,
         Client(cluster) as client,

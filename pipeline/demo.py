@@ -112,7 +112,7 @@ _KNOT_MM = 18.0
 
 def _patient(seed: int, number: int, tb_type: str) -> Patient:
     rng = Generator(PCG64([seed, 0, number]))
-    size = rng.uniform(0.92, 1.06, 3)
+    size = rng.uniform(0.95, 1.05, 3)
     return Patient(
         size=(size[0], size[1], size[2]),
         balls=(*_vessels(rng), *_LESIONS[tb_type](rng)),
@@ -127,32 +127,32 @@ def _no_balls(rng: Generator) -> Iterator[Ball]:
 
 
 def _nodules(rng: Generator) -> Iterator[Ball]:
-    """Focal: a few nodules of 12 to 18 mm."""
-    for centre in _lung_points(rng, int(rng.integers(6, 10)), margin=10):
-        yield Ball(centre, radius=rng.uniform(6, 9), hu=rng.uniform(20, 70))
+    """Focal: a few nodules of 14 to 20 mm."""
+    for centre in _lung_points(rng, int(rng.integers(10, 15)), margin=10):
+        yield Ball(centre, radius=rng.uniform(7, 10), hu=rng.uniform(20, 70))
 
 
 def _tuberculomas(rng: Generator) -> Iterator[Ball]:
     """Tuberculoma: one or two large round masses with a calcified centre."""
-    for centre in _lung_points(rng, int(rng.integers(1, 3)), margin=26):
-        radius = rng.uniform(20, 27)
+    for centre in _lung_points(rng, int(rng.integers(1, 3)), margin=32):
+        radius = rng.uniform(28, 35)
         yield Ball(centre, radius, hu=rng.uniform(60, 90))
-        yield Ball(centre, radius * 0.35, hu=rng.uniform(250, 400))
+        yield Ball(centre, radius * 0.5, hu=rng.uniform(350, 500))
 
 
 def _miliary(rng: Generator) -> Iterator[Ball]:
-    """Miliary: hundreds of nodules of 3 to 5 mm all over both lungs."""
-    for centre in _lung_points(rng, int(rng.integers(900, 1200)), margin=1):
-        yield Ball(centre, radius=rng.uniform(1.6, 2.6), hu=rng.uniform(20, 120))
+    """Miliary: hundreds of nodules of 3 to 6 mm all over both lungs."""
+    for centre in _lung_points(rng, int(rng.integers(1500, 2000)), margin=1):
+        yield Ball(centre, radius=rng.uniform(1.6, 2.8), hu=rng.uniform(20, 120))
 
 
 def _cavities(rng: Generator) -> Iterator[Ball]:
     """Fibro-cavernous: one or two thick-walled cavities filled with air, with strands of scar around them."""
-    for centre in _lung_points(rng, int(rng.integers(1, 3)), margin=28):
-        radius = rng.uniform(24, 30)
-        for end in _lung_points(rng, 60, margin=1):
-            if math.dist(centre, end) < 2.2 * radius:
-                yield from _strand(centre, end, thick=2.5, thin=2.0, hu=0)
+    for centre in _lung_points(rng, int(rng.integers(2, 4)), margin=32):
+        radius = rng.uniform(28, 35)
+        for end in _lung_points(rng, 80, margin=1):
+            if math.dist(centre, end) < 3 * radius:
+                yield from _strand(centre, end, thick=4, thin=3, hu=0)
         yield Ball(centre, radius, hu=rng.uniform(30, 60))
         yield Ball(centre, radius * rng.uniform(0.6, 0.7), hu=-980)
 
@@ -168,9 +168,9 @@ _LESIONS: dict[str, Callable[[Generator], Iterator[Ball]]] = {
 
 def _vessels(rng: Generator) -> Iterator[Ball]:
     """Vessels that run from the hilum of each lung to random places in it."""
-    for end in _lung_points(rng, 70, margin=4):
+    for end in _lung_points(rng, 50, margin=4):
         hilum = (rng.normal(0, 8), rng.normal(12, 8), math.copysign(26, end[2]))
-        yield from _strand(hilum, end, thick=3.6, thin=0.9, hu=30)
+        yield from _strand(hilum, end, thick=3.0, thin=0.8, hu=30)
 
 
 def _strand(start: Point, end: Point, *, thick: float, thin: float, hu: float) -> Iterator[Ball]:
@@ -206,8 +206,8 @@ class Geometry:
 
 def _geometry(rng: Generator) -> Geometry:
     """Draw a matrix that covers the chest: about 360 mm in the plane and 290 mm along the body."""
-    side = int(rng.choice((256, 272, 288, 320)))
-    slices = int(rng.integers(60, 101))
+    side = int(rng.choice((256, 272, 288)))
+    slices = int(rng.integers(60, 91))
     in_plane = rng.uniform(355, 375) / side
     return Geometry((slices, side, side), (rng.uniform(280, 300) / slices, in_plane, in_plane))
 
@@ -219,7 +219,7 @@ def _phantom(patient: Patient, geometry: Geometry, rng: Generator) -> NDArray[np
     _add_lungs(hu, axes, patient)
     for ball in patient.balls:
         _paint(hu, axes, ball)
-    hu += rng.uniform(9, 15) * rng.standard_normal(hu.shape, dtype=np.float32)
+    hu += rng.uniform(7, 12) * rng.standard_normal(hu.shape, dtype=np.float32)
     hu[:, _outside_view(geometry)] = -1024
     return hu.clip(-1024, 3071).round().astype(np.int16)
 

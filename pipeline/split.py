@@ -10,7 +10,7 @@ How ``assign`` draws. A *unit* is what must stay together: a group, or a sample 
    order: a unit goes where its middle falls. Shares are cut cumulatively, so a class misses its exact
    count by at most its largest unit, whatever the number of parts (units of one class).
 4. Only where a class misses a part or is off by more than the slack are units moved or swapped; up to
-   12 units are searched exhaustively. The slack, 0.1 % of all samples (at least 1), buys stability:
+   12 units are searched exhaustively. The slack, 0.2 % of all samples or 1 % of the class (at least 1), buys stability:
    to follow every fraction of a sample would move whole groups each time that a file is added.
 
 A class with a single unit goes to the largest part. All counting is in whole numbers: a deviation
@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
-from itertools import accumulate, combinations, permutations
+from itertools import accumulate, combinations, islice, permutations
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -51,6 +51,7 @@ EXHAUSTIVE_UNITS = 12
 SEARCH_NODES = 20_000
 SEARCH_TRIALS = 60_000
 SWAP_CANDIDATES = 96
+CHOICE = 256
 REDRAW = "run `viptt split` again"
 
 Labels = Sequence[str] | Sequence[int]
@@ -174,7 +175,7 @@ class _Plan:
     sizes: list[int]  # samples per class
     units: list[int]  # units per class
     largest: list[int]  # samples of the class in its largest unit
-    slack: int
+    slack: list[int]  # how far a class may be off before units are moved for it
 
     def exact(self, index: int) -> list[int]:
         """Samples of a class per part, times scale."""
@@ -187,7 +188,7 @@ class _Plan:
         for deviation, share in zip(row, self.shares, strict=True):
             distance = abs(deviation)
             past += max(0, distance - bound)
-            off += max(0, distance - self.slack)
+            off += max(0, distance - self.slack[index])
             filled += deviation != -self.sizes[index] * share
         gaps = max(0, min(len(row), self.units[index]) - filled)
         step = 2 * sum(self.sizes) * self.scale + 1
@@ -202,7 +203,8 @@ def _plan(units: list[_Unit], classes: int, shares: list[int]) -> _Plan:
             held[index] += 1
             largest[index] = max(largest[index], count)
     scale = sum(shares)
-    slack = 0 if len(units) <= EXHAUSTIVE_UNITS else max(scale, sum(sizes) * scale // 1000)
+    least = max(scale, sum(sizes) * scale // 500)
+    slack = [0 if len(units) <= EXHAUSTIVE_UNITS else max(least, size * scale // 100) for size in sizes]
     return _Plan(shares, scale, sizes, held, largest, slack)
 
 
@@ -210,12 +212,11 @@ def _draw(units: list[_Unit], classes: int, shares: list[int]) -> list[int]:
     """Part of every unit."""
     plan = _plan(units, classes, shares)
     quotas = _quotas(plan.sizes, shares)
-    if len(units) == sum(plan.sizes):
-        plan = replace(plan, slack=plan.scale)  # lone samples: the quotas are what is wanted
     where = [0] * len(units)
     for component in _components(units, plan):
         _fill(units, component, plan, quotas, where)
-        _repair(units, component, plan, where)
+        if any(plan.largest[index] > 1 for index in component.classes):
+            _repair(units, component, plan, where)
     return where
 
 
@@ -366,21 +367,20 @@ class _Draft:
             self.where[unit] = part
         return back
 
-    def improve(self, moves: Moves) -> bool:
-        """Move units if that lowers the cost."""
+    def gain(self, moves: Moves) -> int:
+        """By how much moving units would lower the cost."""
         touched = {index for unit, _ in moves for index, _ in self.units[unit].counts}
         before = self.cost(touched)
         back = self.move(moves)
-        if self.cost(touched) < before:
-            return True
+        after = self.cost(touched)
         self.move(back)
-        return False
+        return before - after
 
     def least(self) -> int:
         """No placing of further units can cost less: what is too much already stays so, and lacks elsewhere."""
         slack = self.plan.slack
-        over = sum(max(0, deviation - slack) for row in self.rows.values() for deviation in row)
-        return over if slack else 2 * over
+        over = sum(max(0, deviation - slack[index]) for index, row in self.rows.items() for deviation in row)
+        return over if any(slack) else 2 * over
 
 
 def _repair(units: list[_Unit], component: _Component, plan: _Plan, where: list[int]) -> None:
@@ -401,7 +401,7 @@ def _pinned(unit: _Unit, plan: _Plan) -> bool:
 
 
 def _descend(draft: _Draft, free: list[int]) -> None:
-    """Take each move that helps, swaps only when no move does, until all is well or the trials are used up."""
+    """Take moves that help, swaps only when no move does, until all is well or the trials are used up."""
     trials = iter(range(SEARCH_TRIALS))
     while draft.cost() and (
         _take(draft, _moves(draft, free), trials) or _take(draft, _swaps(draft, free), trials)
@@ -409,11 +409,13 @@ def _descend(draft: _Draft, free: list[int]) -> None:
         pass
 
 
-def _take(draft: _Draft, candidates: Iterable[Moves], trials: Iterator[int]) -> bool:
-    """Make the moves that help; stop early when nothing is left to repair; say if any helped."""
+def _take(draft: _Draft, candidates: Iterator[Moves], trials: Iterator[int]) -> bool:
+    """Make the best of every few candidates that helps; stop when nothing is left to repair; say if any helped."""
     helped = False
-    for moves, _ in zip(candidates, trials, strict=False):
-        if draft.improve(moves):
+    while few := [moves for moves, _ in zip(islice(candidates, CHOICE), trials, strict=False)]:
+        best = max(few, key=draft.gain)
+        if draft.gain(best) > 0:
+            draft.move(best)
             helped = True
             if not draft.cost():
                 break
@@ -463,6 +465,141 @@ def _search(draft: _Draft, free: list[int]) -> None:
     for unit, part in zip(order, placing, strict=True):
         draft.where[unit] = part
         draft.add(unit, part)
+
+
+# --- a split ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Split:
+    """Named, disjoint lists of sample ids, bound to a store, and what there is to say about them.
+
+    ``counts`` is part → class → samples, ``groups`` part → groups, ``leaked`` part → samples of which
+    a sample of the same group is in the train part (without one: in another part). ``class_weights``
+    is n / (classes * n_c) over the train part. ``excluded`` are ids left out on purpose.
+    """
+
+    dataset: str
+    store_digest: str
+    method: str
+    seed: int
+    fractions: Mapping[str, float]
+    parts: Mapping[str, tuple[str, ...]]
+    counts: Mapping[str, Mapping[str, int]]
+    class_weights: Mapping[str, float]
+    groups: Mapping[str, int]
+    leaked: Mapping[str, int]
+    excluded: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def make_split(
+    store: "Store",
+    *,
+    fractions: Mapping[str, float],
+    seed: int = 0,
+    method: str | None = None,
+    grouped: bool = True,
+    frozen: Split | None = None,
+) -> Split:
+    """Draw a split of a store.
+
+    Samples with the same bytes (of source or volume) are kept together like a group. ``grouped=False``
+    ignores the groups, and the split says what leaks. The ``test`` part of ``frozen`` is kept as it is
+    and the other parts are drawn from the rest; siblings of its samples that came later are excluded.
+    """
+    method = method or (GROUPED if grouped and any(row.group for row in store.rows) else PLAIN)
+    if method not in METHODS:
+        reason = f"the method {method!r} is not known"
+        raise ConfigError.of(store.header.dataset, "split-method", reason, f"use one of {', '.join(METHODS)}")
+    units = _bound(store.rows, grouped=method == GROUPED)
+    kept = _frozen_test(store, frozen)
+    tied = {units[sample] for sample in kept}
+    rows = [row for row in store.rows if units[row.id] not in tied]
+    excluded = [row.id for row in store.rows if units[row.id] in tied and row.id not in kept]
+    if not kept:
+        drawn = _drawn(rows, units, method, fractions, seed)
+        return _described(store, drawn, method=method, seed=seed, fractions=fractions)
+    fractions, shares = _fractions_beside(fractions, len(kept) / len(store.rows))
+    drawn = {**_drawn(rows, units, method, shares, seed), TEST: kept}
+    return _described(store, drawn, method=method, seed=seed, fractions=fractions, excluded=excluded)
+
+
+def given_split(store: "Store", parts: Parts, *, method: str = GIVEN, seed: int = 0) -> Split:
+    """Take parts that somebody else drew, in their order; the fractions are what they turn out to be.
+
+    Raises IntegrityError for ids that the store lacks, or that are in two parts.
+    """
+    total = sum(map(len, parts.values()))
+    if not total:
+        raise IntegrityError.of(
+            store.header.dataset, "split-empty", "no part holds a sample", "give the lists of ids"
+        )
+    fractions = {name: len(ids) / total for name, ids in parts.items()}
+    problems = _id_problems(store.header.dataset, parts) + _unknown(store, parts, store.header.dataset)
+    if problems:
+        raise IntegrityError(*problems)
+    return _described(store, parts, method=method, seed=seed, fractions=fractions)
+
+
+def choose_fold(split: Split, index: int) -> Split:
+    """Make a split of folds one of train and val: fold ``index`` validates, the others train, test stays."""
+    folds = [name for name in split.parts if re.fullmatch(r"fold-\d+", name)]
+    val = f"fold-{index}"
+    if val not in folds:
+        reason = f"there is no {val} among {', '.join(split.parts)}"
+        raise ConfigError.of(split.dataset, "no-such-fold", reason, "draw folds with `viptt split --folds K`")
+    rest = [name for name in folds if name != val]
+    others = {name: name for name in split.parts if name not in folds}
+    counts = sum((Counter(split.counts[name]) for name in rest), Counter())
+    trained = {name: counts[name] for name in split.counts[val]}
+    merged = {TRAIN: sorted(sample for name in rest for sample in split.parts[name]), "val": split.parts[val]}
+    names = {"val": val, **others}
+    return replace(
+        split,
+        fractions={TRAIN: sum(split.fractions[name] for name in rest)} | _renamed(split.fractions, names),
+        parts={name: tuple(ids) for name, ids in merged.items()} | _renamed(split.parts, others),
+        counts={TRAIN: trained} | _renamed(split.counts, names),
+        class_weights=_class_weights(trained),
+        groups={TRAIN: sum(split.groups.get(name, 0) for name in rest)} | _renamed(split.groups, names),
+        leaked=_renamed(split.leaked, names),
+    )
+
+
+def _renamed[Value](values: Mapping[str, Value], names: Mapping[str, str]) -> dict[str, Value]:
+    """`values` under new names (new → old)."""
+    return {new: values[old] for new, old in names.items() if old in values}
+
+
+def _bound(rows: "Sequence[Row]", *, grouped: bool) -> dict[str, str]:
+    """Sample → name of what it must stay with: group, and the same bytes. "" means nothing."""
+    owner: dict[str, str] = {}
+    root = {row.id: row.id for row in rows}
+
+    def find(sample: str) -> str:
+        while root[sample] != sample:
+            root[sample] = sample = root[root[sample]]
+        return sample
+
+    for row in rows:
+        keys = [f"source {row.source_sha256}", f"volume {row.sha256}"]
+        for key in [*keys, f"group {row.group}"] if grouped and row.group else keys:
+            root[find(row.id)] = find(owner.setdefault(key, row.id))
+    return _unit_names(rows, {row.id: find(row.id) for row in rows}, grouped=grouped)
+
+
+def _unit_names(rows: "Sequence[Row]", root: Mapping[str, str], *, grouped: bool) -> dict[str, str]:
+    """A unit is named after its first group, so that a group keeps its rank when files are added."""
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    size = Counter(root.values())
+    for row in rows:
+        if grouped and row.group:
+            groups[root[row.id]].append(row.group)
+    first = {key: min(names) for key, names in groups.items()}
+    return {
+        row.id: first.get(root[row.id]) or (f"={root[row.id]}" if size[root[row.id]] > 1 else f"={row.id}")
+        for row in rows
+    }
 
 
 def _some(names: Sequence[str], word: str) -> str:

@@ -1,0 +1,169 @@
+"""Factories for real files: CT volumes, clips, and small datasets with a catalog."""
+
+import csv
+import gzip
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import nibabel as nib
+import numpy as np
+import pytest
+import yaml
+from numpy.typing import ArrayLike, NDArray
+
+SHARED = Path(__file__).resolve().parents[2] / "shared/data"
+LPS = np.diag([-1.0, -1.0, 2.0, 1.0])
+UCF_REGEX = r"v_(?P<group>(?P<label>[A-Za-z]+)_g\d+)_c\d+\.avi$"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real files, ``../shared/data`` beside the checkout; skips where it is missing."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no real files in {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def write_nifti() -> Callable[..., Path]:
+    """``write_nifti(path, array, …)``: stored values (i, j, k) to NIfTI, gzipped if the path ends with .gz."""
+    return _write_nifti
+
+
+@pytest.fixture(scope="session")
+def write_clip() -> Callable[..., Path]:
+    """``write_clip(path, frames, …)``: uint8 (frames, rows, columns[, BGR]) to a video of the path's container."""
+    return _write_clip
+
+
+@pytest.fixture(scope="session")
+def ct_dataset() -> Callable[..., Path]:
+    """``ct_dataset(folder, …)``: dataset ``ct``, a few distinct scans with labels.csv; returns the catalog."""
+    return _ct_dataset
+
+
+@pytest.fixture(scope="session")
+def video_dataset() -> Callable[..., Path]:
+    """``video_dataset(folder, …)``: dataset ``video``, a few distinct UCF-style clips; returns the catalog."""
+    return _video_dataset
+
+
+def _write_nifti(
+    path: Path,
+    array: ArrayLike,
+    *,
+    affine: NDArray[np.float64] | None = None,
+    slope: float | None = None,
+    inter: float | None = None,
+    dtype: str | np.dtype[Any] | None = None,
+    version: int = 1,
+    endian: str = "<",
+    fields: Mapping[str, Any] | None = None,
+) -> Path:
+    """``slope``, ``inter`` and ``fields`` go into the header as they are; the stored values stay as given."""
+    stored = np.asarray(array, dtype)
+    image_class = {1: nib.Nifti1Image, 2: nib.Nifti2Image}[version]
+    header = image_class.header_class(endianness=endian)
+    image = image_class(stored, LPS if affine is None else affine, header, dtype=stored.dtype)
+    data = image.to_bytes()
+    size = image.header.sizeof_hdr
+    header = image.header_class(data[:size], endianness=endian, check=False)
+    scaling = {"scl_slope": slope, "scl_inter": inter}
+    for name, value in ({k: v for k, v in scaling.items() if v is not None} | dict(fields or {})).items():
+        header[name] = value
+    data = header.binaryblock + data[size:]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(data, 6, mtime=0) if path.name.lower().endswith(".gz") else data)
+    return path
+
+
+def _write_clip(path: Path, frames: ArrayLike, fourcc: str = "XVID", fps: float = 25) -> Path:
+    images = np.asarray(frames, np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size = (images.shape[2], images.shape[1])
+    code = cv2.VideoWriter.fourcc(*fourcc)
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, fps, size, isColor=images.ndim == 4)
+    assert writer.isOpened(), f"OpenCV cannot write {fourcc} to {path.suffix}"
+    for image in images:
+        writer.write(image)
+    writer.release()
+    return path
+
+
+def _ct_dataset(
+    folder: Path,
+    *,
+    scans: int = 6,
+    scans_per_patient: int = 1,
+    classes: tuple[str, ...] = ("Infiltrative", "Focal"),
+    size: tuple[int, int, int] = (20, 18, 7),
+    seed: int = 0,
+    recipe: Mapping[str, Any] | None = None,
+    split: Mapping[str, Any] | None = None,
+) -> Path:
+    """Scans TRN_0000.nii.gz … of noise, int16; classes by turns of a patient; paths below ``folder``."""
+    rows = []
+    for number in range(scans):
+        noise = np.random.default_rng([seed, number]).integers(-1200, 1500, size)
+        name = f"TRN_{number:04d}.nii.gz"
+        _write_nifti(folder / "ct" / name, noise, dtype="int16")
+        patient = number // scans_per_patient
+        rows.append((name, patient % len(classes) + 1, f"P{patient:03d}"))
+    with (folder / "ct" / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("FileName", "TypeOfTB", "PatientID"), *rows])
+    entry = {
+        "type": "nifti",
+        "path": "ct",
+        "labels": {"file": "ct/labels.csv", "id": "FileName", "label": "TypeOfTB", "group": "PatientID"},
+        "classes": dict(enumerate(classes, start=1)),
+        "recipe": {"shape": [5, 16, 16], "window": [-1000, 400], **(recipe or {})},
+        "store": "cache/ct.zarr",
+        "split": {"file": "splits/ct.json", "seed": 0, **(split or {})},
+    }
+    return _add_dataset(folder, "ct", entry)
+
+
+def _video_dataset(
+    folder: Path,
+    *,
+    classes: tuple[str, ...] = ("Rowing", "Mixing"),
+    groups: int = 2,
+    clips: int = 2,
+    frames: int = 8,
+    fourcc: str = "MJPG",
+    seed: int = 0,
+    recipe: Mapping[str, Any] | None = None,
+    split: Mapping[str, Any] | None = None,
+) -> Path:
+    """Clips ucf/CLASS/v_CLASS_g01_c01.avi … of blurred noise, 32 columns, 24 rows; paths below ``folder``."""
+    for position, name in enumerate(classes):
+        for group in range(1, groups + 1):
+            for clip in range(1, clips + 1):
+                rng = np.random.default_rng([seed, position, group, clip])
+                noise = rng.integers(0, 256, (frames, 24, 32, 3), np.uint8)
+                blurred = np.stack([cv2.GaussianBlur(image, (5, 5), 0) for image in noise])
+                path = folder / "ucf" / name / f"v_{name}_g{group:02d}_c{clip:02d}.avi"
+                _write_clip(path, blurred, fourcc)
+    entry = {
+        "type": "video",
+        "path": "ucf",
+        "labels": {"regex": UCF_REGEX},
+        "classes": list(classes),
+        "recipe": {"shape": [5, 16, 16], **(recipe or {})},
+        "store": "cache/video.zarr",
+        "split": {"file": "splits/video.json", "seed": 0, **(split or {})},
+    }
+    return _add_dataset(folder, "video", entry)
+
+
+def _add_dataset(folder: Path, name: str, entry: Mapping[str, Any]) -> Path:
+    """Both factories may fill one catalog."""
+    catalog = folder / "data_catalog.yaml"
+    document = (
+        yaml.safe_load(catalog.read_text("utf-8")) if catalog.exists() else {"version": 1, "datasets": {}}
+    )
+    document["datasets"][name] = dict(entry)
+    catalog.write_text(yaml.safe_dump(document, sort_keys=False), "utf-8")
+    return catalog

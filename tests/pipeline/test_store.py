@@ -1,0 +1,274 @@
+"""What a store promises to its readers: other programs can open it, and damage is an error."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorstore
+import xarray
+import zarr
+
+from pipeline.errors import IntegrityError
+from pipeline.store import (
+    Header,
+    Row,
+    Store,
+    digest_of,
+    is_store,
+    open_store,
+    read_chunk,
+    write_chunk,
+    write_store,
+)
+
+SHAPE = (3, 4, 5)
+
+
+def volumes(dtype: str) -> np.ndarray:
+    values = np.random.default_rng(0).random((4, *SHAPE))
+    return (values * 255).astype(dtype) if dtype == "uint8" else values.astype(dtype)
+
+
+def make_store(folder: Path, dtype: str = "float16") -> Path:
+    rows, chunks = [], []
+    for index, volume in enumerate(volumes(dtype)):
+        chunk = folder / "chunks" / str(index)
+        chunk.parent.mkdir(parents=True, exist_ok=True)
+        sha256 = write_chunk(chunk, volume)
+        source = hashlib.sha256(bytes([index])).hexdigest()
+        rows.append(Row(f"s{index}", index % 2, f"p{index}", f"a/s{index}.nii", source, sha256, "{}"))
+        chunks.append(chunk)
+    header = Header(
+        "toy", {"type": "nifti", "shape": list(SHAPE), "dtype": dtype}, ("A", "B"), {"viptt": "0"}
+    )
+    path = folder / "toy.zarr"
+    write_store(path, header, rows, chunks)
+    shutil.rmtree(folder / "chunks")
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return make_store(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "uint8"])
+def test_other_programs_read_the_same_values(tmp_path, dtype):
+    path, expected = make_store(tmp_path, dtype), volumes(dtype)
+    group = zarr.open_group(path, mode="r", zarr_format=3)
+    assert group["volume"].metadata.dimension_names == ("sample", "depth", "height", "width")
+    np.testing.assert_array_equal(group["volume"][:], expected)
+    with xarray.open_zarr(path, consolidated=False) as dataset:
+        assert dataset["volume"].dims == ("sample", "depth", "height", "width")
+        assert list(dataset["id"].values) == ["s0", "s1", "s2", "s3"]
+        assert dataset["label"].values.tolist() == [0, 1, 0, 1]
+        np.testing.assert_array_equal(dataset["volume"].values, expected)
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path / "volume")}}
+    array = tensorstore.open(spec).result()
+    assert array.domain.labels == ("sample", "depth", "height", "width")
+    np.testing.assert_array_equal(array.read().result(), expected)
+
+
+def test_layout_is_the_contract(store):
+    metadata = json.loads((store / "volume/zarr.json").read_text())
+    assert metadata["codecs"][-1]["name"] == "crc32c"
+    assert metadata["fill_value"] == "NaN"
+    assert metadata["chunk_grid"]["configuration"]["chunk_shape"] == [1, *SHAPE]
+    viptt = json.loads((store / "zarr.json").read_text())["attributes"]["viptt"]
+    assert set(viptt) == {"format", "dataset", "recipe", "classes", "samples", "digest", "created_with"}
+    assert (viptt["format"], viptt["samples"], viptt["classes"]) == (1, 4, ["A", "B"])
+
+
+def test_opens_and_reads(store):
+    opened = open_store(store)
+    assert isinstance(opened, Store)
+    assert [row.id for row in opened.rows] == ["s0", "s1", "s2", "s3"]
+    for index, volume in enumerate(volumes("float16")):
+        np.testing.assert_array_equal(opened.read(index), volume)
+        assert opened.rows[index].sha256 == hashlib.sha256(volume.tobytes()).hexdigest()
+
+
+def test_digest_covers_recipe_classes_and_rows(store):
+    opened = open_store(store)
+    recipe, classes, rows = opened.header.recipe, opened.header.classes, opened.rows
+    other_row = Row(**{**vars(rows[0]), "label": 1})
+    digests = {
+        digest_of(recipe, classes, rows),
+        digest_of({**recipe, "dtype": "float32"}, classes, rows),
+        digest_of(recipe, classes[::-1], rows),
+        digest_of(recipe, classes, rows[1:]),
+        digest_of(recipe, classes, (other_row, *rows[1:])),
+    }
+    assert len(digests) == 5
+    assert opened.digest in digests
+
+
+def test_moved_store_works(store, tmp_path):
+    moved = store.rename(tmp_path / "elsewhere.zarr")
+    assert open_store(moved).read(3).shape == SHAPE
+
+
+# --- damage -------------------------------------------------------------------------------------
+
+
+def read_all(store: Path) -> None:
+    opened = open_store(store)
+    for index in range(len(opened.rows)):
+        opened.read(index)
+
+
+def test_every_flipped_bit_of_a_chunk_is_found(store):
+    opened = open_store(store)
+    chunk = opened.chunk(1)
+    good = chunk.read_bytes()
+    for bit in range(len(good) * 8):
+        damaged = bytearray(good)
+        damaged[bit // 8] ^= 1 << bit % 8
+        chunk.write_bytes(damaged)
+        with pytest.raises(IntegrityError, match="sample s1"):
+            opened.read(1)
+
+
+def test_every_flipped_bit_of_the_root_is_found(store):
+    good = (store / "zarr.json").read_bytes()
+    for bit in range(len(good) * 8):
+        damaged = bytearray(good)
+        damaged[bit // 8] ^= 1 << bit % 8
+        (store / "zarr.json").write_bytes(damaged)
+        with pytest.raises(IntegrityError):
+            open_store(store)
+
+
+SMALL_FILES = ["volume/zarr.json"] + [
+    f"{column}/{name}"
+    for column in ("id", "label", "group", "source", "source_sha256", "sha256", "facts")
+    for name in ("zarr.json", "c/0")
+]
+
+
+@pytest.mark.parametrize("name", SMALL_FILES)
+@pytest.mark.parametrize("damage", ["flip", "cut", "extend", "remove", "folder"])
+def test_damage_of_a_small_file_is_found(store, name, damage):
+    path = store / name
+    good = path.read_bytes()
+    if damage in ("remove", "folder"):
+        path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    if damage in ("flip", "cut", "extend"):
+        flipped = bytes([good[0] ^ 1]) + good[1:]
+        path.write_bytes({"flip": flipped, "cut": good[:-1], "extend": good + b"\n"}[damage])
+    with pytest.raises(IntegrityError, match=name.split("/")[0]):
+        open_store(store)
+
+
+def damage_missing(chunk: Path, other: Path) -> None:
+    chunk.unlink()
+
+
+def damage_cut(chunk: Path, other: Path) -> None:
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+
+
+def damage_empty(chunk: Path, other: Path) -> None:
+    chunk.write_bytes(b"")
+
+
+def damage_longer(chunk: Path, other: Path) -> None:
+    chunk.write_bytes(chunk.read_bytes() + b"\0")
+
+
+def damage_swapped(chunk: Path, other: Path) -> None:
+    shutil.copyfile(other, chunk)
+
+
+def damage_folder(chunk: Path, other: Path) -> None:
+    chunk.unlink()
+    chunk.mkdir()
+
+
+def damage_parent_is_a_file(chunk: Path, other: Path) -> None:
+    shutil.rmtree(chunk.parent)
+    chunk.parent.write_bytes(b"")
+
+
+def damage_dangling_link(chunk: Path, other: Path) -> None:
+    chunk.unlink()
+    chunk.symlink_to("nowhere")
+
+
+def damage_all_chunks_gone(chunk: Path, other: Path) -> None:
+    shutil.rmtree(chunk.parents[3])
+
+
+DAMAGES = {
+    damage_missing: "missing-chunk",
+    damage_cut: "chunk-size",
+    damage_empty: "chunk-size",
+    damage_longer: "chunk-size",
+    damage_swapped: "chunk-swapped",
+    damage_folder: "missing-chunk",
+    damage_parent_is_a_file: "missing-chunk",
+    damage_dangling_link: "missing-chunk",
+    damage_all_chunks_gone: "missing-chunk",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_damage_of_a_chunk_names_the_sample(store, damage):
+    opened = open_store(store)
+    damage(opened.chunk(2), opened.chunk(0))
+    with pytest.raises(IntegrityError) as caught:
+        opened.read(2)
+    assert caught.value.problems[0].code == DAMAGES[damage]
+    assert "sample s2" in str(caught.value)
+    assert caught.value.exit_code == 4
+
+
+def test_a_chunk_with_a_right_checksum_and_another_hash_is_refused(tmp_path):
+    sha256 = write_chunk(tmp_path / "a", np.zeros(SHAPE, np.float16))
+    write_chunk(tmp_path / "a", np.ones(SHAPE, np.float16))
+    with pytest.raises(IntegrityError, match="chunk-swapped"):
+        read_chunk(tmp_path / "a", 2 * 3 * 4 * 5, sha256, name="x")
+
+
+# --- what is not a store ------------------------------------------------------------------------
+
+
+def test_unfinished_store_is_refused(store):
+    (store / "zarr.json").unlink()
+    assert not is_store(store)
+    with pytest.raises(IntegrityError, match="not-built"):
+        open_store(store)
+
+
+def test_nothing_is_refused(tmp_path):
+    with pytest.raises(IntegrityError, match="not-built: there is nothing"):
+        open_store(tmp_path / "nothing.zarr")
+
+
+def test_foreign_group_is_refused(tmp_path):
+    zarr.create_group(tmp_path / "foreign.zarr", attributes={"by": "somebody"})
+    assert not is_store(tmp_path / "foreign.zarr")
+    with pytest.raises(IntegrityError, match="foreign-store"):
+        open_store(tmp_path / "foreign.zarr")
+
+
+def test_other_format_is_refused(store):
+    document = json.loads((store / "zarr.json").read_text())
+    document["attributes"]["viptt"]["format"] = 2
+    (store / "zarr.json").write_text(json.dumps(document))
+    with pytest.raises(IntegrityError, match="store-format: format 2; this version reads format 1"):
+        open_store(store)
+
+
+def test_grown_shape_is_refused(store):
+    """Zarr alone would read the added samples as fill values."""
+    metadata = json.loads((store / "volume/zarr.json").read_text())
+    metadata["shape"][0] += 1
+    (store / "volume/zarr.json").write_text(json.dumps(metadata))
+    with pytest.raises(IntegrityError, match="metadata-damaged"):
+        read_all(store)
