@@ -13,7 +13,7 @@ from keras import layers, ops
 from model.weights import load_weights
 from pipeline.errors import ConfigError, ResourceError
 
-BACKBONE = "vgg16"
+BACKBONE = "backbone"
 SMALLEST = 32  # five times halved, one pixel is left
 
 
@@ -29,22 +29,49 @@ def viptt_net(
     without its top, or "none". Raises ConfigError if the shape cannot be used, ResourceError if
     the ImageNet weights cannot be fetched, IntegrityError if a file does not fit.
     """
-    depth, height, width, _ = _checked(shape)
+    _, height, width, _ = _checked(shape)
+    return _cnn_rnn(shape, classes, _vgg16(height, width, weights))
+
+
+def small_net(
+    shape: tuple[int, int, int, int] = (70, 224, 224, 1),
+    classes: int = 10,
+    *,
+    weights: str | None = "none",
+) -> keras.Model:
+    """Build the same network around a backbone of four small convolutions, for demos and tests.
+
+    There are no ImageNet weights for it; ``weights`` are "none" or a file. Raises as ``viptt_net``.
+    """
+    _, height, width, _ = _checked(shape)
+    if weights == "imagenet":
+        reason = "the small backbone was not trained on ImageNet"
+        raise ConfigError.of(
+            "--weights", "no-weights", reason, "give `--weights none`, or `--model viptt-net`"
+        )
+    return _cnn_rnn(shape, classes, _given(_small(height, width), weights))
+
+
+MODELS = {"viptt-net": viptt_net, "viptt-net-small": small_net}
+
+
+def freeze_backbone(net: keras.Model) -> None:
+    """Keep the weights of the 2D network as they are; the rest stays trainable."""
+    net.get_layer(BACKBONE).trainable = False
+
+
+def _cnn_rnn(shape: tuple[int, int, int, int], classes: int, backbone: keras.Model) -> keras.Model:
+    depth, height, width, _ = shape
     volume = keras.Input(shape, name="volume")
     frames = layers.Conv3D(3, 1, name="conv3d")(volume)  # (B, d, h, w, 3)
     frames = ops.reshape(frames, (-1, height, width, 3))  # (B·d, h, w, 3)
-    features = _vgg16(height, width, weights)(frames)  # (B·d, 512)
+    features = backbone(frames)  # (B·d, 512)
     sequence = ops.reshape(features, (-1, depth, features.shape[-1]))  # (B, d, 512)
     summary = layers.LSTM(256, name="lstm")(sequence)  # (B, 256)
     summary = layers.Dense(1024, activation="relu", name="dense")(summary)
     # float32 whatever the policy: the loss takes the logarithm of what comes out here.
     head = layers.Dense(classes, activation="softmax", name="head", dtype="float32")
     return keras.Model(volume, head(summary), name="viptt_net")
-
-
-def freeze_backbone(net: keras.Model) -> None:
-    """Keep the weights of the 2D network as they are; the rest stays trainable."""
-    net.get_layer(BACKBONE).trainable = False
 
 
 def _checked(shape: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
@@ -57,19 +84,32 @@ def _checked(shape: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
     return shape
 
 
+# --- backbones ----------------------------------------------------------------------------------
+
+
 def _vgg16(height: int, width: int, weights: str | None) -> keras.Model:
     """VGG-16 without its top: frames (N, height, width, 3) to their mean feature (N, 512)."""
-    given = None if weights in (None, "none") else weights
-    own = "imagenet" if given == "imagenet" else None
+    own = "imagenet" if weights == "imagenet" else None
     options = {"include_top": False, "pooling": "avg", "input_shape": (height, width, 3), "name": BACKBONE}
     try:
         backbone = keras.applications.VGG16(weights=own, **options)
     except Exception as error:  # Keras raises a bare Exception where a download fails
         remedy = "give `--weights FILE` or `--weights none`, or connect to the network"
         raise ResourceError.of("imagenet", "no-weights", str(error), remedy) from error
-    if given != own:
-        load_weights(backbone, str(given))
+    return _given(backbone, "none" if own else weights)
+
+
+def _small(height: int, width: int) -> keras.Model:
+    """Four convolutions, each halving the frame: (N, height, width, 3) to (N, 64)."""
+    frame = keras.Input((height, width, 3))
+    features = frame
+    for filters in (16, 32, 64, 64):
+        features = layers.Conv2D(filters, 3, padding="same", activation="relu")(features)
+        features = layers.MaxPooling2D()(features)
+    return keras.Model(frame, layers.GlobalAveragePooling2D()(features), name=BACKBONE)
+
+
+def _given(backbone: keras.Model, weights: str | None) -> keras.Model:
+    if weights not in (None, "none"):
+        load_weights(backbone, str(weights))
     return backbone
-
-
-MODELS = {"viptt-net": viptt_net}

@@ -35,13 +35,13 @@ OTHER_RUN = "give another `--run DIR`"
 class Settings:
     """Everything that the user decides about a training; the defaults are the paper's.
 
-    ``weights`` are the backbone's: "imagenet", "none" or a file. ``init`` is a run or a weights
+    ``weights`` are the backbone's: "imagenet", "none" or a file; None leaves it to the network. ``init`` is a run or a weights
     file whose layers, but for the last, are taken over. ``freeze_backbone`` None means frozen where
     the store holds videos. ``checkpoint_s`` are the seconds between two checkpoints in an epoch.
     """
 
     model: str = "viptt-net"
-    weights: str = "imagenet"
+    weights: str | None = None
     init: str | None = None
     freeze_backbone: bool | None = None
     epochs: int = 100

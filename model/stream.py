@@ -9,6 +9,7 @@ the IntegrityError as text, and ``integrity_errors`` turns it back.
 """
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -164,18 +165,22 @@ def timed(dataset: tf.data.Dataset) -> tuple[tf.data.Dataset, Callable[[], float
     """Measure how long the consumer waits for ``dataset``: the same elements, and the seconds so far.
 
     Each element is pulled between two readings of the clock, in the consumer's own call: ``zip``
-    evaluates the tick first, and nothing may be prefetched behind it.
+    reads the clock first, and nothing may be prefetched behind it. The clock is Python's, since
+    TensorFlow has none where it is told to be deterministic.
     """
-    with tf.device("CPU:0"):
-        seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False)
-    ticks = tf.data.Dataset.counter().map(lambda _: tf.timestamp())
+    waited = 0.0
 
-    def stop(tick: tf.Tensor, element: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
-        with tf.control_dependencies([seconds.assign_add(tf.timestamp() - tick)]):
+    def stop(begun: float) -> float:
+        nonlocal waited
+        waited += time.perf_counter() - begun
+        return waited
+
+    def give(begun: tf.Tensor, element: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+        with tf.control_dependencies([tf.numpy_function(stop, [begun], tf.float64)]):
             return tuple(tf.identity(tensor) for tensor in element)
 
+    ticks = tf.data.Dataset.counter().map(lambda _: tf.numpy_function(time.perf_counter, [], tf.float64))
     options = tf.data.Options()
     options.experimental_optimization.inject_prefetch = False
     options.experimental_optimization.map_parallelization = False
-    measured = tf.data.Dataset.zip((ticks, dataset)).map(stop).with_options(options)
-    return measured, lambda: float(seconds.numpy())
+    return tf.data.Dataset.zip((ticks, dataset)).map(give).with_options(options), lambda: waited

@@ -139,7 +139,8 @@ def _precision(settings: Settings) -> Iterator[None]:
 
 def _network(config: Config) -> keras.Model:
     settings, data = config.settings, config.data
-    net = MODELS[settings.model](data.shape, len(data.classes), weights=settings.weights)
+    given = {} if settings.weights is None else {"weights": settings.weights}
+    net = MODELS[settings.model](data.shape, len(data.classes), **given)
     frozen = data.type == "video" if settings.freeze_backbone is None else settings.freeze_backbone
     if frozen:
         freeze_backbone(net)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.catalog import CtRecipe, Recipe, VideoRecipe
 from pipeline.errors import SourceError
 from pipeline.readers import READERS
-from pipeline.readers.reading import Facts
+from pipeline.readers.reading import Facts, Reading
 from pipeline.siz import Float32, zoom
 
 MAX_NONFINITE = 0.01
@@ -33,23 +33,19 @@ def convert(path: Path, recipe: CtRecipe | VideoRecipe) -> Conversion:
     """Read a source and make its volume. Raises SourceError if the source cannot be used."""
     if isinstance(recipe, CtRecipe):
         reading = READERS["nifti"].read(path)
-        _check_finite(path, reading.facts)
-        values = scale_ct(reading.array, recipe)
+        values = scale_ct(_finite(path, reading, recipe.window[0]), recipe)
     else:
         reading = READERS["video"].read(path)
         values = scale_video(_choose_frames(path, reading.array, recipe), recipe)
-    if reading.array.min() == reading.array.max():
+    if values.min() == values.max():
         reading.facts["warnings"].append("all values are equal")
     return Conversion(quantise(values, recipe), reading.facts)
 
 
 def scale_ct(hounsfield: NDArray[Any], recipe: CtRecipe) -> Float32:
-    """Hounsfield units (any shape of three axes) to [0, 1] at the recipe's shape.
-
-    Values that are not finite count as the window's lower bound, which is air.
-    """
+    """Hounsfield units (any shape of three axes) to [0, 1] at the recipe's shape."""
     low, high = recipe.window
-    zoomed = zoom(_clipped(hounsfield, low, high), recipe.shape, order=recipe.spline_order)
+    zoomed = zoom(hounsfield, recipe.shape, order=recipe.spline_order, clip=recipe.window)
     zoomed -= np.float32(low)
     zoomed *= np.float32(1 / (high - low))
     return np.clip(zoomed, 0, 1, out=zoomed)
@@ -70,18 +66,6 @@ def quantise(values: Float32, recipe: Recipe) -> NDArray[Any]:
     return quantised
 
 
-def _clipped(hounsfield: NDArray[Any], low: float, high: float) -> NDArray[Any]:
-    """Clip in the source's own integers where they can hold the bounds: half the memory of float32."""
-    if hounsfield.dtype.kind in "iu":
-        bounds = np.iinfo(hounsfield.dtype)
-        if low.is_integer() and high.is_integer() and bounds.min <= low and high <= bounds.max:
-            clipped: NDArray[Any] = hounsfield.clip(int(low), int(high))
-            return clipped
-    values = hounsfield.astype(np.float32)
-    np.nan_to_num(values, copy=False, nan=low, posinf=low, neginf=low)
-    return np.clip(values, np.float32(low), np.float32(high), out=values)
-
-
 def _choose_frames(path: Path, frames: NDArray[np.uint8], recipe: VideoRecipe) -> NDArray[np.uint8]:
     if recipe.frames == "all":
         return frames
@@ -91,8 +75,16 @@ def _choose_frames(path: Path, frames: NDArray[np.uint8], recipe: VideoRecipe) -
     return frames[: recipe.shape[0]]
 
 
-def _check_finite(path: Path, facts: Facts) -> None:
-    share = facts["nonfinite"] / float(np.prod(facts["shape"], dtype=np.float64))
-    if share > MAX_NONFINITE:
-        reason = f"{facts['nonfinite']} voxels ({share:.0%}) are not finite"
+def _finite(path: Path, reading: Reading, air: float) -> NDArray[Any]:
+    """The array with its few non-finite values replaced by air, the window's lower bound.
+
+    Raises SourceError with code non-finite if they are more than a few.
+    """
+    count = reading.facts["nonfinite"]
+    if count > MAX_NONFINITE * reading.array.size:
+        reason = f"{count} of {reading.array.size} voxels are not finite"
         raise SourceError.of(path, "non-finite", reason, "export it again from its original")
+    if count == 0:
+        return reading.array
+    finite: NDArray[Any] = np.nan_to_num(reading.array, nan=air, posinf=air, neginf=air)
+    return finite

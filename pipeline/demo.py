@@ -1,15 +1,16 @@
-"""Generated sources to try the whole chain on: CT phantoms as ``.nii.gz``, action clips as ``.avi``, and their catalog.
+"""Generated sources to try the whole chain on: CT phantoms (``.nii.gz``), action clips (``.avi``), a catalog.
 
-Chest coordinates are millimetres of a standard chest, axes (depth, height, width) toward Superior, Posterior and Left,
-origin between the lungs; a patient's own size is a factor on them. Densities are HU.
+Chest coordinates are millimetres of a standard chest, axes (depth, height, width) toward Superior,
+Posterior and Left, origin between the lungs; a patient's own size is a factor on them. Densities are HU.
 
-The five classes of TB differ in number, size and texture of their lesions and in nothing else: chest size, noise, matrix,
-spacing and the way a file is stored are drawn without looking at the class. Two scans of one patient share chest and
-lesions. The actions differ in what moves and how; the clips of one group share scene, colours and size.
+The five classes of TB differ in number, size and texture of their lesions and in nothing else: chest size,
+noise, matrix, spacing and the way a file is stored are drawn without looking at the class. Two scans of one
+patient share chest and lesions. The actions differ in what moves and how; the clips of one group share
+scene, colours and size.
 
-Every file has a random generator of its own, so that it depends on the seed and its own number alone.
+Every file has random generators of its own, so that it depends on the seed and its own number alone.
 
-What is not done: no X-ray physics, no airways below the trachea, no breathing; these are phantoms, not patients.
+Not done: X-ray physics, airways below the trachea, breathing. These are phantoms, not patients.
 """
 
 import csv
@@ -33,7 +34,7 @@ Point = tuple[float, float, float]
 
 TB_TYPES = ("Infiltrative", "Focal", "Tuberculoma", "Miliary", "Fibro-cavernous")
 
-_CATALOG = r"""# Generated sources, written by `viptt demo`; the recipes' shape is small, so that training takes minutes.
+_CATALOG = r"""# Generated sources, written by `viptt demo`; the small shape keeps training short.
 version: 1
 datasets:
   demo_clips:
@@ -56,10 +57,10 @@ datasets:
 """
 
 
-def write_demo(folder: Path, *, seed: int = 0, scans: int = 30, groups: int = 5) -> Path:
-    """Write `scans` CT phantoms, `groups` groups of clips per action, labels and catalog; return the catalog's path.
+def write_demo(folder: Path, *, seed: int = 0, scans: int = 40, groups: int = 5) -> Path:
+    """Write `scans` CT phantoms with labels, `groups` groups of clips per action, and a catalog of both.
 
-    `folder` must be new or empty; ConfigError otherwise, and nothing is written.
+    Returns the catalog's path. `folder` must be new or empty; ConfigError otherwise, and nothing is written.
     """
     _require_empty(folder)
     _write_scans(folder / "ct", seed=seed, scans=scans)
@@ -92,8 +93,8 @@ class Ball:
 class Patient:
     """What two scans of one person have in common.
 
-    `size` holds the factors on the standard chest; `balls` are painted in order; `knots` make the random field of the
-    lung tissue; `haze` is the density in HU that its patches add.
+    `size` holds the factors on the standard chest; `balls` are painted in order; `knots` make the random
+    field of the lung tissue; `haze` is the density in HU that its patches add.
     """
 
     size: Point
@@ -141,9 +142,9 @@ def _tuberculomas(rng: Generator) -> Iterator[Ball]:
 
 
 def _miliary(rng: Generator) -> Iterator[Ball]:
-    """Miliary: hundreds of nodules of 3 to 6 mm all over both lungs."""
+    """Miliary: hundreds of nodules of 4 to 6 mm all over both lungs."""
     for centre in _lung_points(rng, int(rng.integers(1500, 2000)), margin=1):
-        yield Ball(centre, radius=rng.uniform(1.6, 2.8), hu=rng.uniform(20, 120))
+        yield Ball(centre, radius=rng.uniform(2, 3), hu=rng.uniform(20, 120))
 
 
 def _cavities(rng: Generator) -> Iterator[Ball]:
@@ -259,7 +260,10 @@ def _add_lungs(hu: Floats, axes: tuple[Floats, Floats, Floats], patient: Patient
 
 
 def _lung_distance(depth: Floats, height: Floats, width: Floats) -> Floats:
-    """Distance in mm (about) to the surface of the nearer lung, negative inside: two ellipsoids, less dome and heart."""
+    """Distance in mm (about) to the surface of the nearer lung, negative inside.
+
+    The lungs are two ellipsoids, less the dome of the diaphragm and the heart.
+    """
     lung = _ellipsoid((depth, height, np.abs(width)), _LUNG_CENTRE, _LUNG_RADII)
     heart = _ellipsoid((depth, height, width), _HEART_CENTRE, _HEART_RADII)
     dome = -75 - 30 * (((np.abs(width) - 65) / 55) ** 2 + (height / 85) ** 2)
@@ -271,16 +275,18 @@ def _ellipsoid(axes: tuple[Floats, Floats, Floats], centre: Point, radii: Point)
     depth, height, width = (
         ((axis - middle) / radius) ** 2 for axis, middle, radius in zip(axes, centre, radii, strict=True)
     )
-    return np.float32(min(radii)) * (np.sqrt(depth + height + width) - 1)
+    distance: Floats = np.float32(min(radii)) * (np.sqrt(depth + height + width) - 1)
+    return distance
 
 
 def _ellipse(height: Floats, width: Floats, radii: tuple[float, float]) -> Floats:
     """Distance in mm (about) to an ellipse around the body's axis, negative inside."""
-    return np.float32(min(radii)) * (np.hypot(height / radii[0], width / radii[1]) - 1)
+    distance: Floats = np.float32(min(radii)) * (np.hypot(height / radii[0], width / radii[1]) - 1)
+    return distance
 
 
 def _mix(hu: Floats, distance: Floats, density: Floats | float) -> None:
-    """Set what lies inside (`distance` < 0) to `density`, with an edge 2 mm wide as a scanner would show it."""
+    """Set what lies inside (`distance` < 0) to `density`, with an edge 2 mm wide as in a real scan."""
     share = np.clip(0.5 - distance / 2, 0, 1)
     hu += share * (density - hu)
 
@@ -292,7 +298,7 @@ def _random_field(knots: Floats, axes: tuple[Floats, Floats, Floats]) -> Floats:
         places = (np.arange(knots.shape[dimension]) - (knots.shape[dimension] - 1) / 2) * _KNOT_MM
         weights = np.exp(-(((axis.ravel()[:, None] - places) / _KNOT_MM) ** 2))
         weights /= np.linalg.norm(weights, axis=1, keepdims=True)
-        # The dimension that is summed goes to the end, so that after three turns the order is the first one again.
+        # The dimension that was summed comes back as the last one: after three turns the order is as before.
         field = np.tensordot(field, weights.astype(np.float32), axes=(0, 1))
     return field
 
@@ -344,7 +350,7 @@ def _write_scans(folder: Path, *, seed: int, scans: int) -> None:
 
 
 def _patient_of(number: int, scans: int) -> int:
-    """The last sixth of the scans are second scans of earlier patients, who have the same class five places before."""
+    """The last sixth are second scans of the patients five places before, who have the same class."""
     return number - len(TB_TYPES) if number >= scans - scans // 6 else number
 
 
@@ -388,7 +394,11 @@ _FRAME_SIZE = (320, 240)
 
 @dataclass(frozen=True)
 class Scene:
-    """What the clips of one group share: background (240, 320, 3) in BGR, colours, figure size in pixels, tempo."""
+    """What the clips of one group share.
+
+    `background` is (240, 320, 3) in BGR, `colour` that of the figure, `prop` that of its tool or animal,
+    `size` about half the figure's body in pixels, `tempo` the factor on the pace of the action.
+    """
 
     background: Frame
     colour: tuple[int, int, int]
@@ -518,7 +528,8 @@ def _frames(action: str, scene: Scene, rng: Generator) -> Iterator[Frame]:
         frame = scene.background.copy()
         _ACTIONS[action](frame, scene, start + scene.tempo * number / 25)
         shift = np.array([[1, 0, across], [0, 1, down]], np.float32)
-        yield cv2.warpAffine(frame, shift, _FRAME_SIZE, borderMode=cv2.BORDER_REFLECT)
+        moved = cv2.warpAffine(frame, shift, _FRAME_SIZE, borderMode=cv2.BORDER_REFLECT)
+        yield moved.astype(np.uint8, copy=False)
 
 
 def _write_clip(path: Path, frames: Iterator[Frame], *, codec: str) -> None:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 Float32 = NDArray[np.float32]
+Clip = tuple[float, float] | None
 
 BLOCK_ROWS = 32
 COMB = (
@@ -43,11 +44,18 @@ class Block:
     weights: Float32
 
 
-def zoom(volume: NDArray[np.generic], shape: tuple[int, int, int], *, order: int = 3) -> Float32:
+def zoom(
+    volume: NDArray[np.generic],
+    shape: tuple[int, int, int],
+    *,
+    order: int = 3,
+    clip: Clip = None,
+) -> Float32:
     """Resample a volume to ``shape`` (depth, height, width) with a spline of ``order`` 0 to 5.
 
     Equals ``scipy.ndimage.zoom(volume, factors, order=order, mode="nearest")`` on float64 input, with
-    ``factors[i] = shape[i] / volume.shape[i]``, to 1e-5 of the range of the values.
+    ``factors[i] = shape[i] / volume.shape[i]``, to 1e-5 of the range of the values. With ``clip``, the
+    values are limited to this range first, slice by slice, without a copy of the volume.
 
     Raises ValueError if the volume is not three-dimensional, has no voxels, or is complex, or if
     ``shape`` or ``order`` is out of bounds.
@@ -55,8 +63,8 @@ def zoom(volume: NDArray[np.generic], shape: tuple[int, int, int], *, order: int
     _check(volume, shape, order)
     plan = [axis_blocks(size, target, order) for size, target in zip(volume.shape, shape, strict=True)]
     if _depth_shrinks_most(volume.shape, shape):
-        return _zoom_planes(_zoom_depth(volume, shape[0], plan[0]), shape, plan)
-    return _zoom_depth(_zoom_planes(volume, shape, plan), shape[0], plan[0])
+        return _zoom_planes(_zoom_depth(volume, shape[0], plan[0], clip), shape, plan, None)
+    return _zoom_depth(_zoom_planes(volume, shape, plan, clip), shape[0], plan[0], None)
 
 
 @lru_cache(maxsize=64)
@@ -113,13 +121,13 @@ def _depth_shrinks_most(size: tuple[int, ...], shape: tuple[int, int, int]) -> b
 
 
 def _zoom_planes(
-    volume: NDArray[np.generic], shape: tuple[int, int, int], plan: list[tuple[Block, ...]]
+    volume: NDArray[np.generic], shape: tuple[int, int, int], plan: list[tuple[Block, ...]], clip: Clip
 ) -> Float32:
     """Zoom height, then width, one slice at a time, so that a slice stays in the processor's cache."""
     rows = np.empty((shape[1], volume.shape[2]), np.float32)
     result = np.empty((volume.shape[0], *shape[1:]), np.float32)
     for plane, out in zip(volume, result, strict=True):
-        values = np.ascontiguousarray(plane, np.float32)
+        values = _values(plane, clip)
         for block in plan[1]:
             np.matmul(block.weights, values[block.inputs], out=rows[block.out])
         for block in plan[2]:
@@ -127,16 +135,26 @@ def _zoom_planes(
     return result
 
 
-def _zoom_depth(volume: NDArray[np.generic], depth: int, blocks: tuple[Block, ...]) -> Float32:
+def _zoom_depth(volume: NDArray[np.generic], depth: int, blocks: tuple[Block, ...], clip: Clip) -> Float32:
     """Zoom the depth, in strips of rows, so that only a strip of the input is held as float32."""
     slices, height, width = volume.shape
-    if slices == depth and volume.dtype == np.float32:
-        return np.ascontiguousarray(volume, np.float32)
+    if slices == depth:
+        return _values(volume, clip)
     result = np.empty((depth, height, width), np.float32)
     step = max(1, STRIP_VALUES // (slices * width))
     for top in range(0, height, step):
-        strip = np.ascontiguousarray(volume[:, top : top + step], np.float32).reshape(slices, -1)
+        strip = _values(volume[:, top : top + step], clip).reshape(slices, -1)
         for block in blocks:
             zoomed = block.weights @ strip[block.inputs]
             result[block.out, top : top + step] = zoomed.reshape(len(zoomed), -1, width)
     return result
+
+
+def _values(part: NDArray[np.generic], clip: Clip) -> Float32:
+    values = np.ascontiguousarray(part, np.float32)
+    if clip is None:
+        return values
+    low, high = np.float32(clip[0]), np.float32(clip[1])
+    if np.shares_memory(values, part):  # it was float32 already, and is not ours to change
+        return values.clip(low, high)
+    return np.clip(values, low, high, out=values)

@@ -1,4 +1,4 @@
-"""Splits that anyone can reproduce and nobody can leak through: named, disjoint lists of ids, bound to a store.
+"""Splits that anyone can reproduce and nobody can leak through, bound to a store.
 
 How ``assign`` draws. A *unit* is what must stay together: a group, or a sample that has none.
 
@@ -9,23 +9,22 @@ How ``assign`` draws. A *unit* is what must stay together: a group, or a sample 
 3. Class by class, the rarest first (Sechidis et al., ECML PKDD 2011), the units fill the parts in rank
    order: a unit goes where its middle falls. Shares are cut cumulatively, so a class misses its exact
    count by at most its largest unit, whatever the number of parts (units of one class).
-4. Only where a class misses a part or is off by more than the slack are units moved or swapped; up to
-   12 units are searched exhaustively. The slack, 0.2 % of all samples or 1 % of the class (at least 1), buys stability:
-   to follow every fraction of a sample would move whole groups each time that a file is added.
+4. Only where a class misses a part, or is off by more than the slack, are units moved or swapped. The
+   slack, 0.2 % of all samples or 1 % of the class, buys stability: following every single sample would
+   move whole groups each time that a file is added. Up to 12 units have no slack: all placings are tried.
 
 A class with a single unit goes to the largest part. All counting is in whole numbers: a deviation
 ``count - exact`` is kept times the common denominator of the shares, so no rounding can differ.
 
-The file is JSON (CONTRACT 5) with a hash of itself. Statistics in it come from the train part alone.
-Not done here: volumes are not read (``viptt verify`` does), and no part is ever drawn twice in silence.
+Statistics come from the train part alone. Files, ours and those of others, are in ``split_formats``;
+volumes are not read here (``viptt verify`` does that).
 """
 
 import hashlib
-import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
@@ -34,28 +33,58 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipeline.errors import ConfigError, IntegrityError, Problem, ResourceError
+from pipeline.errors import ConfigError, IntegrityError, Problem
+from pipeline.split_formats import (
+    REDRAW,
+    TEST,
+    TRAIN,
+    VAL,
+    Parts,
+    Split,
+    class_weights,
+    export_split,
+    format_of,
+    id_problems,
+    read_lists,
+    read_split,
+    some,
+    train_part,
+    write_split,
+)
 
 if TYPE_CHECKING:  # `assign` and the file need nothing but the standard library
     from pipeline.store import Row, Store
 
-FORMAT = 1
+__all__ = [
+    "METHODS",
+    "Split",
+    "assign",
+    "check_split",
+    "choose_fold",
+    "equal_folds",
+    "export_split",
+    "given_split",
+    "import_split",
+    "make_split",
+    "read_split",
+    "require_store",
+    "split_table",
+    "write_split",
+]
+
 GROUPED = "stratified-grouped-hash-1"
 PLAIN = "stratified-hash-1"
 PAPER = "viptt-2021"
 GIVEN = "given"
 METHODS = (GROUPED, PLAIN, PAPER)
-TRAIN, TEST = "train", "test"
 
 EXHAUSTIVE_UNITS = 12
 SEARCH_NODES = 20_000
-SEARCH_TRIALS = 60_000
+SEARCH_TRIALS = 40_000
 SWAP_CANDIDATES = 96
 CHOICE = 256
-REDRAW = "run `viptt split` again"
 
 Labels = Sequence[str] | Sequence[int]
-Parts = Mapping[str, Sequence[str]]
 
 
 # --- drawing ------------------------------------------------------------------------------------
@@ -76,12 +105,14 @@ def assign(
     the fractions and the seed alone. Raises ConfigError for arguments that make no sense.
 
     >>> assign(["a", "b", "c", "d"], [0, 0, 1, 1], fractions={"train": 0.5, "val": 0.5})
-    {'train': ['a', 'd'], 'val': ['b', 'c']}
+    {'train': ['b', 'd'], 'val': ['a', 'c']}
     """
     names, shares = _shares(fractions)
     _check_samples(ids, labels, groups, seed)
     classes = {label: index for index, label in enumerate(sorted({str(label) for label in labels}))}
-    units = _units(ids, [classes[str(label)] for label in labels], groups or [None] * len(ids), seed)
+    units = _units(
+        ids, [classes[str(label)] for label in labels], [None] * len(ids) if groups is None else groups, seed
+    )
     drawn: dict[str, list[str]] = {name: [] for name in fractions}
     for unit, part in zip(units, _draw(units, len(classes), shares), strict=True):
         drawn[names[part]].extend(unit.ids)
@@ -132,18 +163,22 @@ def _check_samples(
     if len(lengths) > 1:
         reason = f"{len(ids)} ids, {len(labels)} labels, {len(groups or [])} groups"
         raise ConfigError.of("split", "lengths-differ", reason, "give one label and one group per id")
-    if not len(ids):
+    if len(ids) == 0:
         raise ConfigError.of("split", "no-samples", "there is nothing to split", "build the store first")
-    twice = sorted(str(name) for name, count in Counter(ids).items() if count > 1)
-    if twice:
-        raise ConfigError.of("split", "duplicate-ids", _some(twice, "id"), "give every sample its own id")
     wrong = [repr(name) for name in ids if not (isinstance(name, str) and name)]
     wrong += [repr(label) for label in labels if not isinstance(label, str | Integral)]
-    wrong += [repr(seed)] if not isinstance(seed, Integral) else []
+    wrong += [
+        repr(group)
+        for group in ([] if groups is None else groups)
+        if not isinstance(group, str | Integral | None)
+    ]
+    wrong += [] if isinstance(seed, Integral) else [repr(seed)]
     if wrong:
-        raise ConfigError.of(
-            "split", "types", _some(wrong, "value"), "ids are text, labels text or whole numbers"
-        )
+        remedy = "ids are text; labels, groups and the seed text or whole numbers"
+        raise ConfigError.of("split", "types", some(wrong, "value"), remedy)
+    twice = sorted(str(name) for name, count in Counter(ids).items() if count > 1)
+    if twice:
+        raise ConfigError.of("split", "duplicate-ids", some(twice, "id"), "give every sample its own id")
 
 
 def _units(ids: Sequence[str], classes: list[int], groups: Sequence[str | None], seed: int) -> list[_Unit]:
@@ -176,6 +211,7 @@ class _Plan:
     units: list[int]  # units per class
     largest: list[int]  # samples of the class in its largest unit
     slack: list[int]  # how far a class may be off before units are moved for it
+    step: int  # more than all distances can sum to
 
     def exact(self, index: int) -> list[int]:
         """Samples of a class per part, times scale."""
@@ -191,8 +227,7 @@ class _Plan:
             off += max(0, distance - self.slack[index])
             filled += deviation != -self.sizes[index] * share
         gaps = max(0, min(len(row), self.units[index]) - filled)
-        step = 2 * sum(self.sizes) * self.scale + 1
-        return off + step * (gaps + past * len(row) * (len(self.sizes) + 1))
+        return off + self.step * (gaps + past * len(row) * (len(self.sizes) + 1))
 
 
 def _plan(units: list[_Unit], classes: int, shares: list[int]) -> _Plan:
@@ -205,7 +240,7 @@ def _plan(units: list[_Unit], classes: int, shares: list[int]) -> _Plan:
     scale = sum(shares)
     least = max(scale, sum(sizes) * scale // 500)
     slack = [0 if len(units) <= EXHAUSTIVE_UNITS else max(least, size * scale // 100) for size in sizes]
-    return _Plan(shares, scale, sizes, held, largest, slack)
+    return _Plan(shares, scale, sizes, held, largest, slack, 2 * sum(sizes) * scale + 1)
 
 
 def _draw(units: list[_Unit], classes: int, shares: list[int]) -> list[int]:
@@ -224,9 +259,10 @@ def _draw(units: list[_Unit], classes: int, shares: list[int]) -> list[int]:
 
 
 def _quotas(sizes: list[int], shares: list[int]) -> list[list[int]]:
-    """Whole samples per class and part: floor or ceiling of the exact number, totals as near as can be."""
+    """Whole samples per class and part: floor or ceiling of the exact number, totals near theirs."""
     rows = [_round_row(size, shares) for size in sizes]
-    while any([_level(rows, sizes, shares, pair) for pair in permutations(range(len(shares)), 2)]):
+    pairs = list(permutations(range(len(shares)), 2))
+    while any(_level(rows, sizes, shares, pair) for pair in pairs):
         pass
     return rows
 
@@ -244,7 +280,7 @@ def _round_row(size: int, shares: list[int]) -> list[int]:
 
 
 def _level(rows: list[list[int]], sizes: list[int], shares: list[int], pair: tuple[int, int]) -> bool:
-    """Turn roundings of the classes that lose least, so that two parts' totals come nearer; say if any turned."""
+    """Turn the roundings that lose least, so that two parts' totals come nearer; say if any turned."""
     scale, total = sum(shares), sum(sizes)
     over, under = (sum(row[part] for row in rows) * scale - total * shares[part] for part in pair)
     turns = (over - under + scale - 1) // (2 * scale)
@@ -377,7 +413,7 @@ class _Draft:
         return before - after
 
     def least(self) -> int:
-        """No placing of further units can cost less: what is too much already stays so, and lacks elsewhere."""
+        """What placing more units must cost: what is too much now stays so, and lacks elsewhere."""
         slack = self.plan.slack
         over = sum(max(0, deviation - slack[index]) for index, row in self.rows.items() for deviation in row)
         return over if any(slack) else 2 * over
@@ -410,7 +446,7 @@ def _descend(draft: _Draft, free: list[int]) -> None:
 
 
 def _take(draft: _Draft, candidates: Iterator[Moves], trials: Iterator[int]) -> bool:
-    """Make the best of every few candidates that helps; stop when nothing is left to repair; say if any helped."""
+    """Make the best of every few candidates if it helps, until nothing is off; say if any helped."""
     helped = False
     while few := [moves for moves, _ in zip(islice(candidates, CHOICE), trials, strict=False)]:
         best = max(few, key=draft.gain)
@@ -470,29 +506,6 @@ def _search(draft: _Draft, free: list[int]) -> None:
 # --- a split ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Split:
-    """Named, disjoint lists of sample ids, bound to a store, and what there is to say about them.
-
-    ``counts`` is part → class → samples, ``groups`` part → groups, ``leaked`` part → samples of which
-    a sample of the same group is in the train part (without one: in another part). ``class_weights``
-    is n / (classes * n_c) over the train part. ``excluded`` are ids left out on purpose.
-    """
-
-    dataset: str
-    store_digest: str
-    method: str
-    seed: int
-    fractions: Mapping[str, float]
-    parts: Mapping[str, tuple[str, ...]]
-    counts: Mapping[str, Mapping[str, int]]
-    class_weights: Mapping[str, float]
-    groups: Mapping[str, int]
-    leaked: Mapping[str, int]
-    excluded: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
 def make_split(
     store: "Store",
     *,
@@ -521,11 +534,13 @@ def make_split(
         drawn = _drawn(rows, units, method, fractions, seed)
         return _described(store, drawn, method=method, seed=seed, fractions=fractions)
     fractions, shares = _fractions_beside(fractions, len(kept) / len(store.rows))
-    drawn = {**_drawn(rows, units, method, shares, seed), TEST: kept}
-    return _described(store, drawn, method=method, seed=seed, fractions=fractions, excluded=excluded)
+    beside: Parts = {**_drawn(rows, units, method, shares, seed), TEST: kept}
+    return _described(store, beside, method=method, seed=seed, fractions=fractions, excluded=excluded)
 
 
-def given_split(store: "Store", parts: Parts, *, method: str = GIVEN, seed: int = 0) -> Split:
+def given_split(
+    store: "Store", parts: Parts, *, method: str = GIVEN, seed: int = 0, excluded: Sequence[str] = ()
+) -> Split:
     """Take parts that somebody else drew, in their order; the fractions are what they turn out to be.
 
     Raises IntegrityError for ids that the store lacks, or that are in two parts.
@@ -536,10 +551,19 @@ def given_split(store: "Store", parts: Parts, *, method: str = GIVEN, seed: int 
             store.header.dataset, "split-empty", "no part holds a sample", "give the lists of ids"
         )
     fractions = {name: len(ids) / total for name, ids in parts.items()}
-    problems = _id_problems(store.header.dataset, parts) + _unknown(store, parts, store.header.dataset)
+    problems = id_problems(store.header.dataset, parts) + _unknown(store, parts, store.header.dataset)
     if problems:
         raise IntegrityError(*problems)
-    return _described(store, parts, method=method, seed=seed, fractions=fractions)
+    return _described(store, parts, method=method, seed=seed, fractions=fractions, excluded=excluded)
+
+
+def import_split(path: Path | str, store: "Store", *, fold: int | None = None) -> Split:
+    """Take the parts from any file that ``split_formats`` reads, or from our own after an edit by hand."""
+    path = Path(path)
+    if format_of(path) == "json":
+        edited = read_split(path, edited=True)
+        return given_split(store, edited.parts, seed=edited.seed, excluded=edited.excluded)
+    return given_split(store, read_lists(path, store, fold=fold))
 
 
 def choose_fold(split: Split, index: int) -> Split:
@@ -553,57 +577,320 @@ def choose_fold(split: Split, index: int) -> Split:
     others = {name: name for name in split.parts if name not in folds}
     counts = sum((Counter(split.counts[name]) for name in rest), Counter())
     trained = {name: counts[name] for name in split.counts[val]}
-    merged = {TRAIN: sorted(sample for name in rest for sample in split.parts[name]), "val": split.parts[val]}
-    names = {"val": val, **others}
+    merged = {TRAIN: sorted(sample for name in rest for sample in split.parts[name]), VAL: split.parts[val]}
+    names = {VAL: val, **others}
     return replace(
         split,
         fractions={TRAIN: sum(split.fractions[name] for name in rest)} | _renamed(split.fractions, names),
         parts={name: tuple(ids) for name, ids in merged.items()} | _renamed(split.parts, others),
         counts={TRAIN: trained} | _renamed(split.counts, names),
-        class_weights=_class_weights(trained),
+        class_weights=class_weights(trained),
         groups={TRAIN: sum(split.groups.get(name, 0) for name in rest)} | _renamed(split.groups, names),
         leaked=_renamed(split.leaked, names),
     )
 
 
-def _renamed[Value](values: Mapping[str, Value], names: Mapping[str, str]) -> dict[str, Value]:
+def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """`values` under new names (new → old)."""
     return {new: values[old] for new, old in names.items() if old in values}
 
 
+LONE = "sample "
+
+
 def _bound(rows: "Sequence[Row]", *, grouped: bool) -> dict[str, str]:
-    """Sample → name of what it must stay with: group, and the same bytes. "" means nothing."""
-    owner: dict[str, str] = {}
-    root = {row.id: row.id for row in rows}
-
-    def find(sample: str) -> str:
-        while root[sample] != sample:
-            root[sample] = sample = root[root[sample]]
-        return sample
-
+    """Sample → the unit it must stay in: its group, and all samples with the same bytes."""
+    number: dict[str, int] = {}
+    root: list[int] = []
     for row in rows:
-        keys = [f"source {row.source_sha256}", f"volume {row.sha256}"]
-        for key in [*keys, f"group {row.group}"] if grouped and row.group else keys:
-            root[find(row.id)] = find(owner.setdefault(key, row.id))
-    return _unit_names(rows, {row.id: find(row.id) for row in rows}, grouped=grouped)
-
-
-def _unit_names(rows: "Sequence[Row]", root: Mapping[str, str], *, grouped: bool) -> dict[str, str]:
-    """A unit is named after its first group, so that a group keeps its rank when files are added."""
-    groups: defaultdict[str, list[str]] = defaultdict(list)
-    size = Counter(root.values())
+        keys = [f"source {row.source_sha256}", f"volume {row.sha256}", f"group {row.group}"]
+        places = [number.setdefault(key, len(number)) for key in keys[: 3 if grouped and row.group else 2]]
+        root.extend(range(len(root), len(number)))
+        for place in places[1:]:
+            root[_find(root, place)] = _find(root, places[0])
+    units: defaultdict[int, list[Row]] = defaultdict(list)
     for row in rows:
-        if grouped and row.group:
-            groups[root[row.id]].append(row.group)
-    first = {key: min(names) for key, names in groups.items()}
-    return {
-        row.id: first.get(root[row.id]) or (f"={root[row.id]}" if size[root[row.id]] > 1 else f"={row.id}")
-        for row in rows
+        units[_find(root, number[f"volume {row.sha256}"])].append(row)
+    return {row.id: name for unit in units.values() for name in [_unit_name(unit, grouped)] for row in unit}
+
+
+def _unit_name(unit: "Sequence[Row]", grouped: bool) -> str:
+    """The first group's name, so that a group keeps its rank whatever is added to it."""
+    groups = [row.group for row in unit if grouped and row.group]
+    if groups:
+        return min(groups)
+    return f"{LONE if len(unit) == 1 else 'same as '}{min(row.id for row in unit)}"
+
+
+def _frozen_test(store: "Store", frozen: Split | None) -> tuple[str, ...]:
+    kept = tuple(frozen.parts.get(TEST, ())) if frozen else ()
+    gone = sorted(set(kept) - {row.id for row in store.rows})
+    if gone:
+        remedy = "bring them back, or remove the split file to draw a new test part"
+        reason = f"the frozen test part has {some(gone, 'id')} that the store lacks"
+        raise IntegrityError.of(store.header.dataset, "frozen-test-gone", reason, remedy)
+    return kept
+
+
+def _fractions_beside(
+    fractions: Mapping[str, float], test: float
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Fractions to record beside a frozen test part, and those for drawing the other parts."""
+    _shares(fractions)
+    others = {name: share for name, share in fractions.items() if name != TEST}
+    if len(others) < len(fractions):
+        return dict(fractions), {name: share / (1 - fractions[TEST]) for name, share in others.items()}
+    return {name: share * (1 - test) for name, share in others.items()} | {TEST: test}, others
+
+
+def _drawn(
+    rows: "Sequence[Row]", units: Mapping[str, str], method: str, fractions: Mapping[str, float], seed: int
+) -> dict[str, list[str]]:
+    ids, labels = [row.id for row in rows], [row.label for row in rows]
+    if method == PAPER:
+        return _drawn_as_paper(ids, labels, fractions, seed)
+    groups = [None if units[row.id].startswith(LONE) else units[row.id] for row in rows]
+    return assign(ids, labels, groups, fractions=fractions, seed=seed)
+
+
+def _drawn_as_paper(
+    ids: list[str], labels: list[int], fractions: Mapping[str, float], seed: int
+) -> dict[str, list[str]]:
+    """scikit-learn's stratified split of the sorted ids, as ViPTT-Net's notebook drew it."""
+    try:
+        from sklearn.model_selection import train_test_split
+    except ImportError:
+        remedy = "run `pip install 'viptt[train]'`"
+        raise ConfigError.of("split", "no-scikit-learn", f"{PAPER} needs scikit-learn", remedy) from None
+    names, _ = _shares(fractions)
+    if len(names) != 2:
+        raise ConfigError.of(
+            "split", "fractions", f"{PAPER} draws two parts", "name two parts, such as train and val"
+        )
+    samples = sorted(zip(ids, labels, strict=True))
+    sizes = {
+        "test_size": fractions[names[1]],
+        "random_state": seed,
+        "stratify": [label for _, label in samples],
     }
+    try:
+        pair = train_test_split([sample for sample, _ in samples], **sizes)
+    except ValueError as error:
+        raise ConfigError.of("split", "too-few-samples", str(error), f"use the method {GROUPED}") from None
+    return {name: sorted(pair[names.index(name)]) for name in fractions}
 
 
-def _some(names: Sequence[str], word: str) -> str:
-    """`3 ids: a, b, c` or `1200 ids, first a, b, c, d, e`."""
-    plural = word if len(names) == 1 else f"{word}s"
-    shown = ", ".join(names[:5])
-    return f"{len(names)} {plural}: {shown}" if len(names) <= 5 else f"{len(names)} {plural}, first {shown}"
+# --- what a split says of itself ----------------------------------------------------------------
+
+
+def _described(
+    store: "Store",
+    parts: Parts,
+    *,
+    method: str,
+    seed: int,
+    fractions: Mapping[str, float],
+    excluded: Sequence[str] = (),
+) -> Split:
+    """Add to bare parts what can be counted in the store; parts come in the order of the fractions."""
+    rows = {row.id: row for row in store.rows}
+    inside = {name: [rows[sample] for sample in parts[name]] for name in fractions}
+    counts = {name: _class_counts(part, store.header.classes) for name, part in inside.items()}
+    split = Split(
+        dataset=store.header.dataset,
+        store_digest=store.digest,
+        method=method,
+        seed=int(seed),
+        fractions={name: float(share) for name, share in fractions.items()},
+        parts={name: tuple(parts[name]) for name in fractions},
+        counts=counts,
+        class_weights=class_weights(counts[train_part(fractions)]),
+        groups={name: len({row.group or f"{LONE}{row.id}" for row in part}) for name, part in inside.items()},
+        leaked=_leaked(inside),
+        excluded=tuple(sorted(excluded)),
+    )
+    return replace(split, warnings=tuple(map(str, _warnings(split, store))))
+
+
+def _class_counts(rows: "Iterable[Row]", classes: Sequence[str]) -> dict[str, int]:
+    counted = Counter(row.label for row in rows)
+    return {name: counted[index] for index, name in enumerate(classes)}
+
+
+def _leaked(inside: "Mapping[str, Sequence[Row]]") -> dict[str, int]:
+    """Samples per part with a sibling in train (or, where no part is called train, in any other)."""
+    homes = {name: {row.group for row in part if row.group} for name, part in inside.items()}
+    leaked = {}
+    for name, part in inside.items():
+        sides = [
+            home for other, home in homes.items() if other != name and (other == TRAIN or TRAIN not in homes)
+        ]
+        beyond = set().union(*sides)
+        leaked[name] = sum(row.group in beyond for row in part)
+    return leaked
+
+
+def _warnings(split: Split, store: "Store") -> list[Problem]:
+    """Things to know that are no faults."""
+    units: defaultdict[int, set[str]] = defaultdict(set)
+    for row in store.rows:
+        units[row.label].add(row.group if split.method == GROUPED and row.group else f"{LONE}{row.id}")
+    lone = [store.header.classes[index] for index, held in sorted(units.items()) if len(held) == 1]
+    found = [(name, leaked, len(split.parts[name])) for name, leaked in split.leaked.items() if leaked]
+    where = f"{split.dataset} split"
+    warnings = [
+        Problem(
+            where,
+            "group-leak",
+            f"{leaked} of {total} samples of {name} ({leaked / total:.1%}) have siblings on the other side",
+            "expect scores that are too good; draw with groups",
+        )
+        for name, leaked, total in found
+    ]
+    if lone and split.method in METHODS:
+        remedy = "collect more, or leave the class out"
+        warnings.append(
+            Problem(where, "lone-class", f"one sample or group only, kept whole: {', '.join(lone)}", remedy)
+        )
+    empty = [name for name, ids in split.parts.items() if not ids]
+    if empty:
+        warnings.append(
+            Problem(where, "empty-part", f"no samples in {', '.join(empty)}", "give it a larger fraction")
+        )
+    if split.excluded:
+        reason = f"left out as siblings of the frozen test part: {some(split.excluded, 'id')}"
+        warnings.append(Problem(where, "excluded", reason, "draw a new test part to use them"))
+    return warnings
+
+
+def split_table(split: Split) -> str:
+    """Classes by parts, with shares and groups, as text."""
+    names = list(split.parts)
+    total = max(1, sum(len(ids) for ids in split.parts.values()))
+    rows = [["", *names]]
+    for label in split.counts[names[0]]:
+        held = sum(split.counts[name][label] for name in names)
+        rows.append([label, *(_cell(split.counts[name][label], held) for name in names)])
+    rows.append(["samples", *(_cell(len(split.parts[name]), total) for name in names)])
+    rows.append(["groups", *(str(split.groups.get(name, "-")) for name in names)])
+    if any(split.leaked.values()):
+        rows.append(["leaked", *(_cell(split.leaked[name], len(split.parts[name])) for name in names)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(names) + 1)]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows
+    )
+
+
+def _cell(count: int, total: int) -> str:
+    return f"{count} {count / total:6.1%}" if total else f"{count}      -"
+
+
+# --- checking against a store -------------------------------------------------------------------
+
+
+def require_store(split: Split, store: "Store", where: object = "") -> None:
+    """Raise IntegrityError if the split was drawn on another store, and say what changed."""
+    problem = _other_store(split, store, str(where or f"{split.dataset} split"))
+    if problem:
+        raise IntegrityError(problem)
+
+
+def check_split(split: Split, store: "Store", where: object = "") -> list[Problem]:
+    """Everything that is wrong between a split and a store; an empty list if nothing is.
+
+    Looks for another store, ids, groups and contents (source bytes, volume bytes) on two sides,
+    samples in no part, unknown ids, and classes that a part lacks although it could have them.
+    """
+    place = str(where or f"{split.dataset} split")
+    other = _other_store(split, store, place)
+    problems = [other] if other else []
+    problems += id_problems(place, split.parts) + _unknown(store, split.parts, place)
+    problems += _in_no_part(split, store, place)
+    homes = {sample: name for name, ids in split.parts.items() for sample in ids}
+    rows = [row for row in store.rows if row.id in homes]
+    problems += _straddling(rows, homes, place, "group-leak", "group", [row.group for row in rows])
+    problems += _straddling(rows, homes, place, "content-leak", "source", [row.source_sha256 for row in rows])
+    problems += _straddling(rows, homes, place, "content-leak", "volume", [row.sha256 for row in rows])
+    return problems + _missing_classes(split, rows, homes, store.header.classes, place)
+
+
+def _other_store(split: Split, store: "Store", where: str) -> Problem | None:
+    if split.store_digest == store.digest:
+        return None
+    reason = f"it was drawn on another store; since then {_changes(split, store)}"
+    return Problem(where, "other-store", reason, f"{REDRAW}, or use the store that it was drawn on")
+
+
+def _changes(split: Split, store: "Store") -> str:
+    listed = {sample for ids in split.parts.values() for sample in ids} | set(split.excluded)
+    there = {row.id for row in store.rows}
+    added, removed = sorted(there - listed), sorted(listed - there)
+    said = [
+        f"{verb} {some(found, 'sample')}" for verb, found in (("added", added), ("removed", removed)) if found
+    ]
+    if said:
+        return "; ".join(said)
+    rows = {row.id: row for row in store.rows}
+    held = {
+        name: _class_counts((rows[sample] for sample in ids), store.header.classes)
+        for name, ids in split.parts.items()
+    }
+    relabelled = any(
+        {k: n for k, n in held[name].items() if n} != {k: n for k, n in split.counts[name].items() if n}
+        for name in held
+    )
+    return (
+        "labels or classes changed"
+        if relabelled
+        else "recipe, groups or files changed (ids and labels did not)"
+    )
+
+
+def _unknown(store: "Store", parts: Parts, where: str) -> list[Problem]:
+    there = {row.id for row in store.rows}
+    unknown = sorted({sample for ids in parts.values() for sample in ids} - there)
+    return [Problem(where, "unknown-id", f"the store lacks {some(unknown, 'id')}", REDRAW)] if unknown else []
+
+
+def _in_no_part(split: Split, store: "Store", where: str) -> list[Problem]:
+    listed = {sample for ids in split.parts.values() for sample in ids} | set(split.excluded)
+    left = [row.id for row in store.rows if row.id not in listed]
+    return [Problem(where, "in-no-part", f"no part has {some(left, 'id')}", REDRAW)] if left else []
+
+
+def _straddling(
+    rows: "Sequence[Row]", homes: Mapping[str, str], where: str, code: str, what: str, keys: Sequence[str]
+) -> list[Problem]:
+    """One problem for each key that is on two sides."""
+    members: defaultdict[str, list[str]] = defaultdict(list)
+    for row, key in zip(rows, keys, strict=True):
+        members[key].append(row.id)
+    problems = []
+    for key, ids in sorted(members.items()):
+        sides = sorted({homes[sample] for sample in ids})
+        if key and len(sides) > 1:
+            name = key if what == "group" else f"{key[:12]}…"
+            reason = f"the {what} {name} is in {' and '.join(sides)}: {some(ids, 'id')}"
+            problems.append(Problem(where, code, reason, f"draw with groups: {REDRAW}"))
+    return problems
+
+
+def _missing_classes(
+    split: Split, rows: "Sequence[Row]", homes: Mapping[str, str], classes: Sequence[str], where: str
+) -> list[Problem]:
+    """Classes that a part lacks although they have the units for it."""
+    units: defaultdict[int, set[str]] = defaultdict(set)
+    for row in rows:
+        units[row.label].add(row.group or f"{LONE}{row.id}")
+    found = {(homes[row.id], row.label) for row in rows}
+    problems = []
+    for name, share in split.fractions.items():
+        enough = [
+            index
+            for index, held in units.items()
+            if len(held) > 1 and (len(split.parts) == 2 or len(held) * share >= 1)
+        ]
+        lacking = [classes[index] for index in sorted(enough) if (name, index) not in found]
+        if lacking:
+            problems.append(Problem(where, "class-missing", f"{name} has no {', '.join(lacking)}", REDRAW))
+    return problems

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import pytest
 import yaml
 from numpy.typing import ArrayLike, NDArray
 
+from pipeline.errors import Problem, VipttError
+
+ERROR_LINE = re.compile(r"\S.*?: [a-z0-9-]+: \S.* → \S.*")
 SHARED = Path(__file__).resolve().parents[2] / "shared/data"
 LPS = np.diag([-1.0, -1.0, 2.0, 1.0])
 UCF_REGEX = r"v_(?P<group>(?P<label>[A-Za-z]+)_g\d+)_c\d+\.avi$"
@@ -28,26 +32,42 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def write_nifti() -> Callable[..., Path]:
-    """``write_nifti(path, array, …)``: stored values (i, j, k) to NIfTI, gzipped if the path ends with .gz."""
+    """``write_nifti(path, array, …)``: stored values (i, j, k) to NIfTI, gzipped for a path in .gz."""
     return _write_nifti
 
 
 @pytest.fixture(scope="session")
 def write_clip() -> Callable[..., Path]:
-    """``write_clip(path, frames, …)``: uint8 (frames, rows, columns[, BGR]) to a video of the path's container."""
+    """``write_clip(path, frames, …)``: uint8 (frames, rows, columns[, BGR]) to a video file."""
     return _write_clip
 
 
 @pytest.fixture(scope="session")
 def ct_dataset() -> Callable[..., Path]:
-    """``ct_dataset(folder, …)``: dataset ``ct``, a few distinct scans with labels.csv; returns the catalog."""
+    """``ct_dataset(folder, …)``: dataset ``ct``, a few distinct scans with labels; returns the catalog."""
     return _ct_dataset
 
 
 @pytest.fixture(scope="session")
 def video_dataset() -> Callable[..., Path]:
-    """``video_dataset(folder, …)``: dataset ``video``, a few distinct UCF-style clips; returns the catalog."""
+    """``video_dataset(folder, …)``: dataset ``video``, distinct UCF-style clips; returns the catalog."""
     return _video_dataset
+
+
+@pytest.fixture(scope="session")
+def refusal() -> Callable[..., tuple[Problem, ...]]:
+    """``refusal(error, call)``: the problems that ``call()`` raises, each one line with a remedy."""
+    return _refusal
+
+
+def _refusal(error: type[VipttError], call: Callable[[], object]) -> tuple[Problem, ...]:
+    with pytest.raises(VipttError) as caught:
+        call()
+    assert type(caught.value) is error
+    lines = str(caught.value).splitlines()
+    assert len(lines) == len(caught.value.problems) > 0
+    assert [line for line in lines if not ERROR_LINE.fullmatch(line)] == []
+    return caught.value.problems
 
 
 def _write_nifti(

@@ -12,9 +12,10 @@ Files are told apart by content, not by name, and a gzip stream is inflated to i
 CRC-32 is verified. Does not read pairs (.hdr, .img), RGB or complex data, or series of volumes.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import nibabel as nib
 import numpy as np
@@ -41,6 +42,9 @@ BAD_GZIP: type[Exception] = IsalError  # type: ignore[assignment]  # its stub ca
 GZIP = b"\x1f\x8b"
 GZIP_WINDOW = 31  # zlib's way to say: a gzip header and trailer are expected
 HEADER_BYTES = 1024
+PIECE_BYTES = 1 << 16
+BOMB_BYTES = 1 << 28  # a small file may not declare more than this ...
+BOMB_RATIO = 200  # ... if it is this many times as much as the file holds; CT compresses 2 to 20 times
 CANONICAL = axcodes2ornt("LPS")
 FETCH = "fetch or export it again"
 
@@ -69,68 +73,85 @@ def read(path: Path) -> Reading:
     truncated, gzip-crc, bad-header, bad-dims, not-3d, empty-volume, unsupported-dtype, bad-offset,
     bad-scaling, bad-affine, bad-spacing, size-mismatch, too-large.
     """
-    check_regular_file(path)
-    data = path.read_bytes()
-    layout = _layout(path, _start(path, data))
-    data = _inflate(path, data, layout) if data[:2] == GZIP else data
-    stored = _voxels(path, data, layout)
-    array = _canonical(_scaled(stored, layout), layout.affine)
-    return Reading(array, _facts(layout, array, len(data)))
+    layout = _inspected(path)
+    data, extra = _content(path, layout)
+    array = _canonical(_scaled(_voxels(data, layout), layout), layout.affine)
+    return Reading(array, _facts(layout, array, extra))
 
 
 def inspect(path: Path) -> Facts:
     """Facts from the header alone. Raises SourceError as ``read`` does."""
-    check_regular_file(path)
-    with path.open("rb") as file:
-        layout = _layout(path, _start(path, file.read(4 * HEADER_BYTES)))
-    return _header_facts(layout)
+    return _header_facts(_inspected(path))
 
 
 # --- bytes --------------------------------------------------------------------------------------
 
 
-def _start(path: Path, data: bytes) -> bytes:
-    """The first bytes of the (inflated) file."""
-    if data[:2] != GZIP:
-        return data[:HEADER_BYTES]
-    try:
-        return decompressobj(GZIP_WINDOW).decompress(data[: 4 * HEADER_BYTES], HEADER_BYTES)
-    except BAD_GZIP:
-        raise SourceError.of(path, "gzip-crc", "its gzip data is damaged", FETCH) from None
+def _inspected(path: Path) -> _Layout:
+    check_regular_file(path)
+    layout = _layout(path, next(_pieces(path), b""))
+    size = path.stat().st_size
+    if layout.nbytes > BOMB_BYTES and layout.nbytes > BOMB_RATIO * size:
+        reason = f"{size} bytes declare {layout.nbytes} bytes of voxels"
+        raise SourceError.of(path, "too-large", reason, "check that its header is right")
+    return layout
 
 
-def _inflate(path: Path, data: bytes, layout: _Layout) -> bytes:
-    """Inflate all members of a gzip file, each to its checksum, but not past what the header declares."""
-    limit = layout.offset + layout.nbytes
-    limit += limit // 2 + HEADER_BYTES
-    parts: list[bytes] = []
+def _content(path: Path, layout: _Layout) -> tuple[NDArray[np.uint8], int]:
+    """The bytes up to the last voxel, and how many follow. Reads to the end, past every checksum."""
+    wanted = layout.offset + layout.nbytes
+    most = wanted + layout.nbytes // 2 + HEADER_BYTES
+    data = np.empty(wanted, np.uint8)
+    filled = 0
+    for piece in _pieces(path):
+        room = data[filled : filled + len(piece)]
+        room[:] = np.frombuffer(piece, np.uint8, len(room))
+        filled += len(piece)
+        if filled > most:
+            reason = f"over {most} bytes; its header declares {wanted}"
+            raise SourceError.of(path, "size-mismatch", reason, "check its datatype and dimensions")
+    if filled < wanted:
+        raise SourceError.of(path, "truncated", f"{filled} bytes; its header declares {wanted}", FETCH)
+    return data, filled - wanted
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    """The content in small pieces, so that a gzip bomb is noticed before it has grown."""
     try:
-        while data[:2] == GZIP:
+        with path.open("rb") as file:
+            first = file.read(PIECE_BYTES)
+            yield from (_inflated(path, file, first) if first[:2] == GZIP else _raw(file, first))
+    except OSError as error:
+        raise SourceError.of(
+            path, "unreadable", str(error.strerror), "check permissions and the disk"
+        ) from None
+
+
+def _raw(file: BinaryIO, first: bytes) -> Iterator[bytes]:
+    yield first
+    while piece := file.read(PIECE_BYTES):
+        yield piece
+
+
+def _inflated(path: Path, file: BinaryIO, piece: bytes) -> Iterator[bytes]:
+    """All members of a gzip file, each to its checksum; what follows the last one comes as it is."""
+    try:
+        while piece[:2] == GZIP:
             member = decompressobj(GZIP_WINDOW)
-            parts.append(member.decompress(data, limit))
-            limit -= len(parts[-1])
-            if not member.eof and limit <= 0:
-                reason = "it inflates to far more than its header declares"
-                raise SourceError.of(path, "size-mismatch", reason, FETCH)
+            while piece and not member.eof:
+                yield member.decompress(piece)
+                piece = member.unused_data or file.read(PIECE_BYTES)
             if not member.eof:
                 raise SourceError.of(path, "truncated", "its gzip data ends early", FETCH)
-            data = member.unused_data
     except BAD_GZIP:
         raise SourceError.of(path, "gzip-crc", "its gzip data or checksum is damaged", FETCH) from None
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    if piece:
+        yield from _raw(file, piece)
 
 
-def _voxels(path: Path, data: bytes, layout: _Layout) -> NDArray[Any]:
+def _voxels(data: NDArray[np.uint8], layout: _Layout) -> NDArray[Any]:
     """The stored values, (i, j, k), without copying them."""
-    missing = layout.offset + layout.nbytes - len(data)
-    if missing > 0:
-        reason = f"{len(data)} bytes; its header declares {layout.offset + layout.nbytes}"
-        raise SourceError.of(path, "truncated", reason, FETCH)
-    if -missing > layout.nbytes // 2 + HEADER_BYTES:
-        reason = f"{-missing} bytes more than its header declares"
-        raise SourceError.of(path, "size-mismatch", reason, "check its datatype and dimensions")
-    count = int(np.prod(layout.shape))
-    return np.frombuffer(data, layout.dtype, count, layout.offset).reshape(layout.shape, order="F")
+    return data[layout.offset :].view(layout.dtype).reshape(layout.shape, order="F")
 
 
 # --- header -------------------------------------------------------------------------------------
@@ -251,12 +272,11 @@ def _header_facts(layout: _Layout) -> Facts:
     }
 
 
-def _facts(layout: _Layout, array: NDArray[Any], size: int) -> Facts:
+def _facts(layout: _Layout, array: NDArray[Any], extra: int) -> Facts:
     facts = _header_facts(layout)
     nonfinite = 0 if array.dtype.kind in "iu" else int(array.size - np.count_nonzero(np.isfinite(array)))
     if nonfinite:
         facts["warnings"].append(f"{nonfinite} voxels are not finite")
-    extra = size - layout.offset - layout.nbytes
     if extra:
         facts["warnings"].append(f"{extra} bytes after the voxels")
     return {**facts, "nonfinite": nonfinite}

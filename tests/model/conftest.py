@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +85,12 @@ def make_split(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def any_order() -> Iterator[None]:
+    """Undo what ``deterministic=True`` switched on for the whole process."""
+    yield
+    from tensorflow.python.framework import config
+
+    config.disable_op_determinism()

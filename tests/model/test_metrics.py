@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from model.metrics import evaluate, score, table
-from model.network import viptt_net
+from model.network import small_net
 from model.run import CONFIG, Config, Settings, create_run, describe
 from model.weights import save_weights
 from pipeline.errors import ConfigError, IntegrityError
@@ -23,8 +23,8 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
 
     def make(store: Store, split: Path, *, name: str = "run") -> Path:
         folder = tmp_path / name
-        create_run(folder, Config(Settings(weights="none"), describe(store, split)))
-        net = viptt_net((*store.header.shape, 1), len(store.header.classes), weights=None)
+        create_run(folder, Config(Settings(model="viptt-net-small"), describe(store, split)))
+        net = small_net((*store.header.shape, 1), len(store.header.classes))
         save_weights(net, folder / "model.weights.h5")
         return folder
 
@@ -83,7 +83,8 @@ def test_the_files_agree_with_the_scores(
     split = make_split(store, parts={"train": ["S000"], "val": ["S005", "S004", "S003", "S002"]})
     run = make_run(store, split)
     metrics = evaluate(run)
-    rows = list(csv.DictReader((run / "predictions.csv").open(newline="")))
+    with (run / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == ["S005", "S004", "S003", "S002"]
     assert [row["label"] for row in rows] == ["Tuberculoma", "Focal", "Infiltrative", "Tuberculoma"]
     for row in rows:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from model.network import freeze_backbone, viptt_net
+from model.network import freeze_backbone, small_net, viptt_net
 from pipeline.errors import ConfigError, IntegrityError, ResourceError
 
 SHAPE = (4, 32, 32, 1)
@@ -40,7 +40,7 @@ def test_folding_time_equals_looking_at_each_frame_alone() -> None:
     volumes = np.random.default_rng(1).random((2, *SHAPE)).astype("float32")
     kernel, bias = net.get_layer("conv3d").get_weights()
     coloured = volumes * kernel[0, 0, 0] + bias
-    features = np.stack([net.get_layer("vgg16")(volume).numpy() for volume in coloured])
+    features = np.stack([net.get_layer("backbone")(volume).numpy() for volume in coloured])
     state = net.get_layer("lstm")(features)
     expected = net.get_layer("head")(net.get_layer("dense")(state)).numpy()
     np.testing.assert_allclose(net(volumes).numpy(), expected, rtol=1e-5)
@@ -50,6 +50,14 @@ def test_the_order_of_slices_matters() -> None:
     net = viptt_net(SHAPE, 3, weights=None)
     volumes = np.random.default_rng(2).random((1, *SHAPE)).astype("float32")
     assert np.abs(net(volumes).numpy() - net(volumes[:, ::-1]).numpy()).max() > 0
+
+
+def test_the_small_network_differs_in_its_backbone_alone() -> None:
+    small, full = small_net(SHAPE, 3), viptt_net(SHAPE, 3, weights=None)
+    assert [layer.name for layer in small.layers] == [layer.name for layer in full.layers]
+    assert small.count_params() < 1_100_000
+    with pytest.raises(ConfigError, match="not trained on ImageNet"):
+        small_net(SHAPE, 3, weights="imagenet")
 
 
 @pytest.mark.parametrize("shape", [(4, 31, 32, 1), (4, 32, 16, 1)])
@@ -68,7 +76,7 @@ def test_a_file_gives_the_backbone_its_weights(tmp_path: Path) -> None:
     donor = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
     donor.save_weights(tmp_path / "vgg.weights.h5")
     net = viptt_net(SHAPE, 3, weights=str(tmp_path / "vgg.weights.h5"))
-    for found, expected in zip(net.get_layer("vgg16").weights, donor.weights, strict=True):
+    for found, expected in zip(net.get_layer("backbone").weights, donor.weights, strict=True):
         np.testing.assert_array_equal(found, expected)
 
 

@@ -85,6 +85,16 @@ def test_source_is_left_alone():
     np.testing.assert_array_equal(volume, before)
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+@pytest.mark.parametrize("target", [(10, 60, 20), (60, 10, 20)])
+def test_clip_comes_before_the_zoom(dtype, target):
+    volume = random_volume((30, 40, 50), dtype, 5)
+    before = volume.copy()
+    zoomed = zoom(volume, target, clip=(-1000, 400))
+    np.testing.assert_allclose(zoomed, reference(volume.clip(-1000, 400), target, 3), atol=1e-5 * 1400)
+    np.testing.assert_array_equal(volume, before)
+
+
 def test_linear_ramp_by_hand():
     """Order 1, 3 samples to 5: the ends stay, the new ones lie half-way."""
     volume = np.array([0, 10, 30], np.int16).reshape(3, 1, 1)

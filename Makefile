@@ -1,0 +1,51 @@
+# `make demo` and `make test` need Python 3.11 to 3.13 and make, nothing else.
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+READY := $(VENV)/ready
+
+.PHONY: help setup demo test slow lint types check bench schema
+
+help:
+	@echo "make setup   virtual environment with the pinned versions"
+	@echo "make demo    generate data, then check, build, split, train, evaluate"
+	@echo "make test    the tests"
+	@echo "make slow    the tests that take longer"
+	@echo "make check   what CI runs: lint, types, test, slow, demo"
+	@echo "make bench   the benchmarks, as ratios within one run"
+	@echo "make schema  write docs/data_catalog.schema.json anew"
+
+setup: $(READY)
+
+$(READY): requirements.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11, 3.12 or 3.13 is needed; set PYTHON=/path/to/python3"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+demo: setup
+	rm -rf demo
+	$(BIN)/viptt demo demo
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow"
+
+slow: setup
+	$(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: setup
+	$(BIN)/mypy
+
+check: lint types test slow demo
+
+bench: setup
+	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+schema: setup
+	$(BIN)/python -c 'import json; from pipeline.catalog import json_schema; print(json.dumps(json_schema(), indent=2))' > docs/data_catalog.schema.json

@@ -1,0 +1,615 @@
+"""Split files: viptt's own, and the lists that others keep.
+
+    json     viptt's (CONTRACT 5): strict, with a hash of itself
+    nnunet   splits_final.json: a list of {"train": [id], "val": [id]}, one per fold; "test" is ours
+    ucf      <part>listNN.txt: "Class/v_Class_gNN_cNN.avi 1" (test: without the number), and classInd.txt
+    covidx   <part>_COVIDx_CT-<version>.txt: "file class xmin ymin xmax ymax"
+    monai    datalist: {"training": [{"image", "label", "fold"}], "testing": [...]}; "id" and "part" are ours
+    csv      id,part,label,group
+
+Readers give the lists as they are: part → ids, in the order of the file. A name in a list stands for
+the sample with that id, that source, or that file name, with or without suffixes.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import ConfigError, IntegrityError, Problem, ResourceError
+
+if TYPE_CHECKING:  # reading our own file needs nothing but the standard library
+    from pipeline.store import Row, Store
+
+FORMAT = 1
+TRAIN, VAL, TEST = "train", "val", "test"
+REDRAW = "run `viptt split` again"
+
+Parts = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Named, disjoint lists of sample ids, bound to a store, and what there is to say about them.
+
+    ``counts`` is part → class → samples, ``groups`` part → groups, ``leaked`` part → samples of which
+    a sample of the same group is in the train part (without one: in another part). ``class_weights``
+    is n / (classes * n_c) over the train part. ``excluded`` are ids left out on purpose.
+    """
+
+    dataset: str
+    store_digest: str
+    method: str
+    seed: int
+    fractions: Mapping[str, float]
+    parts: Mapping[str, tuple[str, ...]]
+    counts: Mapping[str, Mapping[str, int]]
+    class_weights: Mapping[str, float]
+    groups: Mapping[str, int]
+    leaked: Mapping[str, int]
+    excluded: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def train_part(fractions: Mapping[str, float]) -> str:
+    """The part that is trained on: ``train``, or else the largest."""
+    return TRAIN if TRAIN in fractions else max(fractions, key=lambda name: fractions[name])
+
+
+def class_weights(counts: Mapping[str, int]) -> dict[str, float]:
+    """n / (classes * n_c), what scikit-learn calls balanced; 0 for a class that is not there."""
+    present = sum(count > 0 for count in counts.values())
+    return {
+        name: sum(counts.values()) / (present * count) if count else 0.0 for name, count in counts.items()
+    }
+
+
+# --- the file -----------------------------------------------------------------------------------
+
+
+def write_split(path: Path | str, split: Split) -> None:
+    """Write a split file, whole or not at all; the same split gives the same bytes."""
+    from pipeline.store import write_durably  # brings NumPy and Zarr with it
+
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError.of(path, "cannot-write", str(error.strerror), "choose another folder") from error
+    write_durably(path, split_json(split).encode())
+
+
+def split_json(split: Split) -> str:
+    """The text of a split file; ASCII, so that ids of any bytes survive."""
+    document = {
+        "format": FORMAT,
+        "dataset": split.dataset,
+        "store_digest": split.store_digest,
+        "method": split.method,
+        "seed": split.seed,
+        "fractions": dict(split.fractions),
+        "splits": {name: list(ids) for name, ids in split.parts.items()},
+        "counts": {name: dict(counts) for name, counts in split.counts.items()},
+        "class_weights": dict(split.class_weights),
+        "groups": dict(split.groups),
+        "leaked": dict(split.leaked),
+        "excluded": list(split.excluded),
+        "warnings": list(split.warnings),
+    }
+    return json.dumps({**document, "digest": _digest(document)}, indent=1) + "\n"
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def read_split(path: Path | str, *, edited: bool = False) -> Split:
+    """Read a split file and refuse anything that is not one, or not the one that was written.
+
+    ``edited=True`` accepts a file that was changed by hand, if it still makes sense. A file with
+    nothing but the keys of CONTRACT 5, as another tool may write it, needs no digest.
+    Raises IntegrityError, one line per fault, each naming the file.
+    """
+    path = Path(path)
+    document = read_json(path)
+    _check_shape(path, document)
+    bare = {key: value for key, value in document.items() if key != "digest"}
+    ours = set(document) - set(_REQUIRED)
+    if ours and not edited and document.get("digest") != _digest(bare):
+        remedy = f"{REDRAW}, or accept the edit with `viptt split --import {path}`"
+        raise IntegrityError.of(path, "split-edited", "its content is not what was written", remedy)
+    return _from_document(document)
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file that must not be cut, name a key twice, or hold NaN."""
+    if not path.is_file():
+        reason = "it is not a file" if path.exists() else "there is no such file"
+        raise IntegrityError.of(path, "split-missing", reason, "run `viptt split` first")
+    try:
+        return json.loads(path.read_bytes().decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except OSError as error:
+        raise ResourceError.of(path, "cannot-read", str(error.strerror), "fix permissions") from error
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError.of(path, "split-damaged", f"it is not sound JSON: {error}", REDRAW) from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+    if twice:
+        raise ValueError(f"the key {twice[0]!r} is there twice")
+    return dict(pairs)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number")
+
+
+Check = Callable[[Any], bool]
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _count(value: Any) -> bool:
+    return _whole(value) and value >= 0
+
+
+def _number(value: Any) -> bool:
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    )
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _list(check: Check) -> Check:
+    return lambda value: isinstance(value, list) and all(map(check, value))
+
+
+def _map(check: Check) -> Check:
+    return lambda value: isinstance(value, dict) and all(map(check, value.values()))
+
+
+_REQUIRED: Mapping[str, Check] = {
+    "format": _whole,
+    "dataset": _text,
+    "store_digest": _text,
+    "method": _text,
+    "seed": _whole,
+    "fractions": _map(_number),
+    "splits": _map(_list(_text)),
+    "counts": _map(_map(_count)),
+}
+_OPTIONAL: Mapping[str, Check] = {
+    "class_weights": _map(_number),
+    "groups": _map(_count),
+    "leaked": _map(_count),
+    "excluded": _list(_text),
+    "warnings": _list(_text),
+    "digest": _text,
+}
+
+
+def _check_shape(path: Path, document: Any) -> None:
+    keys = set(document) if isinstance(document, dict) else set()
+    if "splits" not in keys or "store_digest" not in keys:
+        remedy = "give a split file of viptt, or bring this one in with `viptt split --import`"
+        raise IntegrityError.of(path, "split-foreign", "it was not made by viptt", remedy)
+    if document.get("format") != FORMAT:
+        reason = f"format {document.get('format')!r}; this version reads format {FORMAT}"
+        raise IntegrityError.of(path, "split-format", reason, f"{REDRAW} with this version")
+    missing, unknown = set(_REQUIRED) - keys, keys - set(_REQUIRED) - set(_OPTIONAL)
+    checks = {**_REQUIRED, **_OPTIONAL}
+    wrong = sorted(key for key in keys & set(checks) if not checks[key](document[key]))
+    for words, found in (
+        ("it lacks", missing),
+        ("it has the unknown", unknown),
+        ("of a wrong type is", wrong),
+    ):
+        if found:
+            raise IntegrityError.of(path, "split-keys", f"{words} {', '.join(sorted(found))}", REDRAW)
+    problems = id_problems(path, document["splits"]) + _sum_problems(path, document)
+    if problems:
+        raise IntegrityError(*problems)
+
+
+def _sum_problems(path: Path, document: Mapping[str, Any]) -> list[Problem]:
+    names = set(document["splits"])
+    if not names or set(document["fractions"]) != names or set(document["counts"]) != names:
+        return [
+            Problem(str(path), "split-parts", "splits, fractions and counts name different parts", REDRAW)
+        ]
+    if abs(sum(document["fractions"].values()) - 1) > 1e-6:
+        return [Problem(str(path), "split-fractions", "the fractions do not sum to 1", REDRAW)]
+    off = [
+        name
+        for name in sorted(names)
+        if sum(document["counts"][name].values()) != len(document["splits"][name])
+    ]
+    reason = f"the counts do not fit the ids of {', '.join(off)}"
+    return [Problem(str(path), "split-counts", reason, REDRAW)] if off else []
+
+
+def id_problems(where: object, parts: Parts) -> list[Problem]:
+    """Ids that could lead out of a folder, and ids that are there twice."""
+    times = Counter(sample for ids in parts.values() for sample in ids)
+    unsafe = sorted(filter(_unsafe, times))
+    twice = sorted(sample for sample, count in times.items() if count > 1)
+    problems = []
+    if unsafe:
+        reason = f"a path or control character in {some([ascii(sample) for sample in unsafe], 'id')}"
+        problems.append(Problem(str(where), "unsafe-id", reason, REDRAW))
+    if twice:
+        problems.append(
+            Problem(str(where), "id-twice", f"in two parts or twice in one: {some(twice, 'id')}", REDRAW)
+        )
+    return problems
+
+
+def _unsafe(sample: str) -> bool:
+    control = any(ord(letter) < 32 or ord(letter) == 127 for letter in sample)
+    return control or ".." in re.split(r"[/\\]", sample) or bool(re.match(r"[/\\]|[A-Za-z]:[/\\]", sample))
+
+
+def _from_document(document: Mapping[str, Any]) -> Split:
+    counts = document["counts"]
+    return Split(
+        dataset=document["dataset"],
+        store_digest=document["store_digest"],
+        method=document["method"],
+        seed=document["seed"],
+        fractions=document["fractions"],
+        parts={name: tuple(ids) for name, ids in document["splits"].items()},
+        counts=counts,
+        class_weights=document.get("class_weights", class_weights(counts[train_part(document["fractions"])])),
+        groups=document.get("groups", {}),
+        leaked=document.get("leaked", {}),
+        excluded=tuple(document.get("excluded", ())),
+        warnings=tuple(document.get("warnings", ())),
+    )
+
+
+# --- lists of others ----------------------------------------------------------------------------
+
+Files = Mapping[str, str]  # file name → text
+Rows = Mapping[str, "Row"]  # id → row
+UCF_NAME = re.compile(r"(?P<part>[A-Za-z][\w-]*?)list(?P<number>\d+)\.txt")
+COVIDX_NAME = re.compile(r"(?P<before>.*?)(?P<part>train|val|test)(?P<after>_COVIDx.*\.txt)")
+FOLD_NAME = re.compile(r"fold-(\d+)")
+
+
+def format_of(path: Path) -> str:
+    """Which of the formats a file is in, by its name and its outermost brackets."""
+    if path.suffix == ".csv":
+        return "csv"
+    if path.suffix == ".txt" and UCF_NAME.fullmatch(path.name):
+        return "ucf"
+    if path.suffix == ".txt" and COVIDX_NAME.fullmatch(path.name):
+        return "covidx"
+    document = read_json(path) if path.suffix == ".json" else None
+    if isinstance(document, list):
+        return "nnunet"
+    for key, name in (("splits", "json"), ("training", "monai")):
+        if isinstance(document, dict) and key in document:
+            return name
+    remedy = f"give a file of one of these: json, {', '.join(EXPORTS)}"
+    raise IntegrityError.of(path, "split-foreign", "it is in no format that viptt reads", remedy)
+
+
+def read_lists(path: Path, store: "Store", *, fold: int | None = None) -> dict[str, list[str]]:
+    """Part → ids from a file in any of the formats; names that the store lacks stay as they are.
+
+    The other parts of UCF and COVIDx-CT lists are found beside the file. ``fold`` makes train and val
+    of the folds in nnU-Net's and MONAI's files.
+    """
+    lists = IMPORTS[format_of(path)](path, fold)
+    known = _names(store)
+    return {part: [_resolved(name, known) for name in names] for part, names in lists.items()}
+
+
+def export_split(split: Split, store: "Store", form: str, folder: Path | str) -> list[Path]:
+    """Write the lists of a split in another tool's format into a folder; return the files."""
+    from pipeline.store import write_durably  # brings NumPy and Zarr with it
+
+    if form not in EXPORTS:
+        reason = f"the format {form!r} is not known"
+        raise ConfigError.of(split.dataset, "split-format", reason, f"use one of {', '.join(EXPORTS)}")
+    rows = {row.id: row for row in store.rows}
+    unknown = sorted(sample for ids in split.parts.values() for sample in ids if sample not in rows)
+    if unknown:
+        raise IntegrityError.of(split.dataset, "unknown-id", f"the store lacks {some(unknown, 'id')}", REDRAW)
+    files = EXPORTS[form](split, rows, store.header.classes)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    paths = [Path(folder) / name for name in files]
+    for path, text in zip(paths, files.values(), strict=True):
+        write_durably(path, text.encode("utf-8", "surrogateescape"))
+    return paths
+
+
+def _names(store: "Store") -> dict[str, str]:
+    """What may stand for a sample → its id; a name that two samples could mean stands for none."""
+    known: dict[str, str] = {}
+    for alias in (
+        lambda row: row.id,
+        lambda row: row.source,
+        lambda row: _file_name(row.source),
+        lambda row: _bare(row.source),
+    ):
+        named = [(alias(row), row.id) for row in store.rows]
+        times = Counter(name for name, _ in named)
+        known = {name: sample for name, sample in named if times[name] == 1} | known
+    return known
+
+
+def _resolved(name: str, known: Mapping[str, str]) -> str:
+    candidates = (name, _file_name(name), _bare(name))
+    return next((known[candidate] for candidate in candidates if candidate in known), name)
+
+
+def _file_name(source: str) -> str:
+    return source.rsplit("/", 1)[-1]
+
+
+def _bare(source: str) -> str:
+    return re.sub(r"(\.nii\.gz|\.[A-Za-z0-9]{1,5})$", "", _file_name(source), flags=re.IGNORECASE)
+
+
+def _foreign(path: Path, reason: str) -> IntegrityError:
+    return IntegrityError.of(path, "split-foreign", reason, "check that the file is whole and of this format")
+
+
+def _text_of(path: Path) -> str:
+    if not path.is_file():
+        raise IntegrityError.of(path, "split-missing", "there is no such file", "check the path")
+    return path.read_bytes().decode("utf-8", "surrogateescape")
+
+
+def _lines(path: Path) -> list[str]:
+    return [line for line in _text_of(path).splitlines() if line.strip()]
+
+
+def _folds(split: Split) -> list[str]:
+    """The names of the folds, or nothing; a split is one of folds, or of train and val, beside test."""
+    names = [name for name in split.parts if name != TEST]
+    if all(FOLD_NAME.fullmatch(name) for name in names):
+        return names
+    if set(names) == {TRAIN, VAL}:
+        return []
+    reason = f"it has no place for the parts {', '.join(names)}"
+    raise ConfigError.of(split.dataset, "split-parts", reason, "use parts train and val, or folds; or csv")
+
+
+# nnU-Net ------------------------------------------------------------------------------------------
+
+
+def _to_nnunet(split: Split, rows: Rows, classes: Sequence[str]) -> Files:
+    test = {TEST: list(split.parts[TEST])} if TEST in split.parts else {}
+    folds = _folds(split)
+    pairs = [
+        (sorted(sample for name in folds if name != val for sample in split.parts[name]), split.parts[val])
+        for val in folds
+    ] or [(list(split.parts[TRAIN]), split.parts[VAL])]
+    entries = [{TRAIN: train, VAL: list(val), **test} for train, val in pairs]
+    return {"splits_final.json": json.dumps(entries, indent=4) + "\n"}
+
+
+def _from_nnunet(path: Path, fold: int | None) -> dict[str, list[str]]:
+    entries = read_json(path)
+    sound = _list(_map(_list(_text)))
+    if not sound(entries) or not entries or not all({TRAIN, VAL} <= set(entry) for entry in entries):
+        raise _foreign(path, "it is not a list of train and val lists")
+    if fold is not None or len(entries) == 1:
+        return dict(entries[_fold_number(path, fold or 0, len(entries))])
+    vals = [sample for entry in entries for sample in entry[VAL]]
+    whole = {sample for entry in entries for sample in [*entry[TRAIN], *entry[VAL]]}
+    if len(vals) != len(set(vals)) or set(vals) != whole:
+        reason = "its folds are not one partition of the samples"
+        raise ConfigError.of(path, "split-folds", reason, "choose one of them with `--fold N`")
+    parts = {f"fold-{index}": entry[VAL] for index, entry in enumerate(entries)}
+    return parts | {TEST: entries[0][TEST]} if TEST in entries[0] else parts
+
+
+def _fold_number(path: Path, fold: int, folds: int) -> int:
+    if not 0 <= fold < folds:
+        reason = f"there is no fold {fold}; it has 0 to {folds - 1}"
+        raise ConfigError.of(path, "no-such-fold", reason, "choose one of them with `--fold N`")
+    return fold
+
+
+# UCF ----------------------------------------------------------------------------------------------
+
+
+def _to_ucf(split: Split, rows: Rows, classes: Sequence[str]) -> Files:
+    files = {"classInd.txt": "".join(f"{index} {name}\n" for index, name in enumerate(classes, start=1))}
+    for part, ids in split.parts.items():
+        lines = [
+            f"{rows[sample].source}\n"
+            if part == TEST
+            else f"{rows[sample].source} {rows[sample].label + 1}\n"
+            for sample in ids
+        ]
+        files[f"{part}list01.txt"] = "".join(lines)
+    return files
+
+
+def _from_ucf(path: Path, fold: int | None) -> dict[str, list[str]]:
+    parts = {}
+    for name, beside in _beside(path, UCF_NAME, "number"):
+        parts[name] = [re.sub(r" \d+$", "", line.strip()) for line in _lines(beside)]
+    return parts
+
+
+def _beside(path: Path, pattern: re.Pattern[str], *same: str) -> list[tuple[str, Path]]:
+    """(part, file) of the lists that belong together: train, val, test, then others by name."""
+    ours = pattern.fullmatch(path.name)
+    files = {}
+    for other in sorted(path.parent.iterdir()):
+        match = pattern.fullmatch(other.name)
+        if ours and match and all(match[key] == ours[key] for key in same):
+            files[match["part"]] = other
+    known = [name for name in (TRAIN, VAL, TEST) if name in files]
+    return [(name, files[name]) for name in [*known, *(name for name in files if name not in known)]]
+
+
+# COVIDx-CT ----------------------------------------------------------------------------------------
+
+
+def _to_covidx(split: Split, rows: Rows, classes: Sequence[str]) -> Files:
+    return {
+        f"{part}_COVIDx_CT-{split.dataset}.txt": "".join(_covidx_line(rows[sample]) for sample in ids)
+        for part, ids in split.parts.items()
+    }
+
+
+def _covidx_line(row: "Row") -> str:
+    facts = json.loads(row.facts)
+    try:
+        left, top, right, bottom = facts.get("box") or (0, 0, *reversed(facts["shape"][-2:]))
+    except (KeyError, TypeError, ValueError):
+        reason = "neither a box nor a shape is known of it"
+        raise ConfigError.of(
+            row.id, "no-box", reason, "export COVIDx-CT lists from a store of slices"
+        ) from None
+    return f"{_file_name(row.source)} {row.label} {left} {top} {right} {bottom}\n"
+
+
+def _from_covidx(path: Path, fold: int | None) -> dict[str, list[str]]:
+    parts = {}
+    for name, beside in _beside(path, COVIDX_NAME, "before", "after"):
+        fields = [line.split() for line in _lines(beside)]
+        if any(len(field) != 6 for field in fields):
+            raise _foreign(beside, "a line is not `file class xmin ymin xmax ymax`")
+        parts[name] = [field[0] for field in fields]
+    return parts
+
+
+# MONAI, Decathlon ---------------------------------------------------------------------------------
+
+
+def _to_monai(split: Split, rows: Rows, classes: Sequence[str]) -> Files:
+    """Fold 0 is val where there are no folds: MONAI trains on the folds that it does not validate on."""
+    folds = _folds(split) or [VAL, TRAIN]
+    order = [name for name in split.parts if name != TEST]
+    training = [
+        _datum(rows[sample], part) | {"fold": folds.index(part)}
+        for part in order
+        for sample in split.parts[part]
+    ]
+    testing = [_datum(rows[sample], TEST) for sample in split.parts.get(TEST, ())]
+    document = {
+        "name": split.dataset,
+        "labels": {str(index): name for index, name in enumerate(classes)},
+        "numTraining": len(training),
+        "numTest": len(testing),
+        "training": training,
+        "testing": testing,
+    }
+    return {f"{split.dataset}_datalist.json": json.dumps(document, indent=1) + "\n"}
+
+
+def _datum(row: "Row", part: str) -> dict[str, Any]:
+    return {"image": row.source, "label": row.label, "id": row.id, "part": part}
+
+
+def _from_monai(path: Path, fold: int | None) -> dict[str, list[str]]:
+    document = read_json(path)
+    parts: dict[str, list[str]] = {}
+    for key, part in (("training", TRAIN), ("validation", VAL), ("testing", TEST), ("test", TEST)):
+        for item in document.get(key, ()):
+            entry = item if isinstance(item, dict) else {"image": item}
+            name = entry.get("id", entry.get("image"))
+            if not isinstance(name, str):
+                raise _foreign(path, f"an entry of {key} names no image")
+            parts.setdefault(_monai_part(entry, part, fold), []).append(name)
+    return parts
+
+
+def _monai_part(entry: Mapping[str, Any], part: str, fold: int | None) -> str:
+    number = entry.get("fold")
+    if part == TRAIN and fold is not None and number is not None:
+        return VAL if number == fold else TRAIN
+    if _text(entry.get("part")):
+        return str(entry["part"])
+    return f"fold-{number}" if part == TRAIN and number is not None else part
+
+
+# CSV ----------------------------------------------------------------------------------------------
+
+
+def _to_csv(split: Split, rows: Rows, classes: Sequence[str]) -> Files:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", "part", "label", "group"])
+    for part, ids in split.parts.items():
+        for sample in ids:
+            row = rows[sample]
+            writer.writerow(map(_cell, [sample, part, classes[row.label], row.group]))
+    return {f"{split.dataset}_split.csv": text.getvalue()}
+
+
+def _from_csv(path: Path, fold: int | None) -> dict[str, list[str]]:
+    reader = csv.DictReader(io.StringIO(_text_of(path).removeprefix("\ufeff"), newline=""))
+    column = next((name for name in ("part", "split", "set") if name in (reader.fieldnames or ())), None)
+    if column is None or "id" not in (reader.fieldnames or ()):
+        raise _foreign(path, "its first line names no columns id and part")
+    parts: dict[str, list[str]] = {}
+    for line in reader:
+        if not line["id"] or not line[column]:
+            raise _foreign(path, f"line {reader.line_num} lacks the id or the part")
+        parts.setdefault(_plain(line[column]), []).append(_plain(line["id"]))
+    return parts
+
+
+def _cell(value: str) -> str:
+    """A spreadsheet must not take a name for a formula (CWE-1236)."""
+    return f"'{value}" if re.match(r"[=+\-@\t\r']", value) else value
+
+
+def _plain(cell: str) -> str:
+    return cell[1:] if re.match(r"'[=+\-@\t\r']", cell) else cell
+
+
+# --------------------------------------------------------------------------------------------------
+
+
+def _from_ours(path: Path, fold: int | None) -> dict[str, list[str]]:
+    return {part: list(ids) for part, ids in read_split(path, edited=True).parts.items()}
+
+
+Export = Callable[[Split, Rows, Sequence[str]], Files]
+Import = Callable[[Path, int | None], Mapping[str, list[str]]]
+
+EXPORTS: Mapping[str, Export] = {
+    "nnunet": _to_nnunet,
+    "ucf": _to_ucf,
+    "covidx": _to_covidx,
+    "monai": _to_monai,
+    "csv": _to_csv,
+}
+IMPORTS: Mapping[str, Import] = {
+    "json": _from_ours,
+    "nnunet": _from_nnunet,
+    "ucf": _from_ucf,
+    "covidx": _from_covidx,
+    "monai": _from_monai,
+    "csv": _from_csv,
+}
+
+
+def some(names: Sequence[str], word: str) -> str:
+    """`3 ids: a, b, c` or `1200 ids, first a, b, c, d, e`."""
+    plural = word if len(names) == 1 else f"{word}s"
+    shown = ", ".join(names[:5])
+    return f"{len(names)} {plural}: {shown}" if len(names) <= 5 else f"{len(names)} {plural}, first {shown}"
