@@ -153,7 +153,9 @@ _ALLOW_MISSING = click.option(
 )
 
 
-@click.group(cls=Viptt, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    "viptt", cls=Viptt, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="viptt")
 @_common
 def main() -> None:

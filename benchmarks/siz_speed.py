@@ -52,9 +52,7 @@ def main() -> int:
             other = scan(depth, side)
             size = other.size / (75 * 256 * 256)
             time_ratio = seconds(lambda other=other: zoom(other, SHAPE), 5) / base
-            print(
-                f"  {depth:3} x {side} x {side}: {size:4.1f} times the voxels, {time_ratio:4.1f} times the time"
-            )
+            print(f"  {depth:3} x {side} x {side}: {size:4.1f} times the voxels, {time_ratio:4.1f} the time")
     return 0
 
 

@@ -35,9 +35,10 @@ OTHER_RUN = "give another `--run DIR`"
 class Settings:
     """Everything that the user decides about a training; the defaults are the paper's.
 
-    ``weights`` are the backbone's: "imagenet", "none" or a file; None leaves it to the network. ``init`` is a run or a weights
-    file whose layers, but for the last, are taken over. ``freeze_backbone`` None means frozen where
-    the store holds videos. ``checkpoint_s`` are the seconds between two checkpoints in an epoch.
+    ``weights`` are the backbone's: "imagenet", "none" or a file; None leaves it to the network.
+    ``init`` is a run or a weights file whose layers, but for the last, are taken over.
+    ``freeze_backbone`` None means frozen where the store holds videos. ``checkpoint_s`` are the
+    seconds between two checkpoints within an epoch.
     """
 
     model: str = "viptt-net"

@@ -352,6 +352,7 @@ def _publish(
     header = plan.header
     if previous is not None:
         before = (previous.header.dataset, previous.header.recipe, previous.header.classes, previous.rows)
-        if before == (header.dataset, header.recipe, header.classes, rows):
+        in_place = all(chunk == previous.chunk(index) for index, chunk in enumerate(chunks))
+        if in_place and before == (header.dataset, header.recipe, header.classes, rows):
             return previous.digest, False
     return publish(staging, plan.dataset.store.resolve(), header, rows, chunks), True

@@ -61,6 +61,8 @@ def zoom(
     ``shape`` or ``order`` is out of bounds.
     """
     _check(volume, shape, order)
+    if order == 0:
+        return _zoom_nearest(volume, shape, clip)
     plan = [axis_blocks(size, target, order) for size, target in zip(volume.shape, shape, strict=True)]
     if _depth_shrinks_most(volume.shape, shape):
         return _zoom_planes(_zoom_depth(volume, shape[0], plan[0], clip), shape, plan, None)
@@ -148,6 +150,15 @@ def _zoom_depth(volume: NDArray[np.generic], depth: int, blocks: tuple[Block, ..
             zoomed = block.weights @ strip[block.inputs]
             result[block.out, top : top + step] = zoomed.reshape(len(zoomed), -1, width)
     return result
+
+
+def _zoom_nearest(volume: NDArray[np.generic], shape: tuple[int, int, int], clip: Clip) -> Float32:
+    """Order 0 picks samples; SciPy says which."""
+    picks = [
+        ndimage.zoom(np.arange(size, dtype=np.float64), target / size, order=0, mode="nearest").astype(int)
+        for size, target in zip(volume.shape, shape, strict=True)
+    ]
+    return _values(volume[np.ix_(*picks)], clip)
 
 
 def _values(part: NDArray[np.generic], clip: Clip) -> Float32:

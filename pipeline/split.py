@@ -165,20 +165,26 @@ def _check_samples(
         raise ConfigError.of("split", "lengths-differ", reason, "give one label and one group per id")
     if len(ids) == 0:
         raise ConfigError.of("split", "no-samples", "there is nothing to split", "build the store first")
-    wrong = [repr(name) for name in ids if not (isinstance(name, str) and name)]
-    wrong += [repr(label) for label in labels if not isinstance(label, str | Integral)]
-    wrong += [
-        repr(group)
-        for group in ([] if groups is None else groups)
-        if not isinstance(group, str | Integral | None)
-    ]
-    wrong += [] if isinstance(seed, Integral) else [repr(seed)]
+    named = [] if groups is None else groups
+    wrong = (
+        _not(ids, str)
+        + _not(labels, str | Integral)
+        + _not(named, str | Integral | None)
+        + _not([seed], Integral)
+    )
+    wrong += ["''"] if "" in ids else []
     if wrong:
         remedy = "ids are text; labels, groups and the seed text or whole numbers"
         raise ConfigError.of("split", "types", some(wrong, "value"), remedy)
     twice = sorted(str(name) for name, count in Counter(ids).items() if count > 1)
     if twice:
         raise ConfigError.of("split", "duplicate-ids", some(twice, "id"), "give every sample its own id")
+
+
+def _not(values: Sequence[Any], kinds: Any) -> list[str]:
+    """Those of another kind; looks at each only if one is."""
+    sound = all(issubclass(kind, kinds) for kind in set(map(type, values)))
+    return [] if sound else [repr(value) for value in values if not isinstance(value, kinds)]
 
 
 def _units(ids: Sequence[str], classes: list[int], groups: Sequence[str | None], seed: int) -> list[_Unit]:

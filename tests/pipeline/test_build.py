@@ -306,11 +306,19 @@ def test_previous_store_comes_back_after_half_an_exchange(ct):
     assert tree_hash(store_of(ct)) == before
 
 
-def test_damaged_store_is_built_anew(ct):
+def test_damaged_volume_is_converted_anew(ct):
     run(ct)
     before = tree_hash(store_of(ct))
     chunk = open_store(store_of(ct)).chunk(2)
     chunk.write_bytes(chunk.read_bytes()[:-1] + b"x")
+    summary = run(ct)
+    assert (summary.converted, summary.reused, summary.published) == (1, 5, True)
+    assert tree_hash(store_of(ct)) == before
+
+
+def test_damaged_table_is_built_anew(ct):
+    run(ct)
+    before = tree_hash(store_of(ct))
     (store_of(ct) / "id/c/0").write_bytes(b"")
     summary = run(ct)
     assert summary.published
