@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from pipeline.build import Plan, Summary
     from pipeline.catalog import NiftiDataset, VideoDataset
     from pipeline.check import Inspection
+    from pipeline.status import Status
     from pipeline.task import Result
+    from pipeline.verify import Verification
 
-QUARANTINED, INTERRUPTED, TERMINATED = 3, 130, 143
+QUARANTINED, DAMAGED, INTERRUPTED, TERMINATED = 3, 4, 130, 143
 PLAIN_PROGRESS_SECONDS = 5.0
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -415,6 +417,73 @@ def _plain_progress(plan: "Plan") -> "Callable[[Result], None]":
             _say(f"{name}: {count} of {total} sources, {rate:.1f} MB/s, {left:.0f} s left")
 
     return report
+
+
+# --- status and verify --------------------------------------------------------------------------
+
+
+@main.command()
+@_DATASETS
+@click.option("--quick", is_flag=True, help="Do not compare the sources' contents.")
+@_common
+def status(names: tuple[str, ...], quick: bool) -> int:
+    """Say for each dataset whether its store is built, stale (and why), missing, or damaged."""
+    from pipeline.status import status as find_status
+
+    found = [find_status(dataset, quick=quick) for dataset in _datasets(names)]
+    _emit({"datasets": [asdict(item) for item in found]}, "\n".join(_status_text(item) for item in found))
+    return DAMAGED if any(item.state == "damaged" for item in found) else 0
+
+
+def _status_text(item: "Status") -> str:
+    lines = [f"{item.dataset}: {item.state}, {item.samples} samples, {item.quarantined} sources quarantined"]
+    lines += [f"  {reason}" for reason in item.reasons]
+    if item.unfinished:
+        lines.append(
+            f"  an unfinished build has done {item.unfinished} sources; `viptt build` goes on from there"
+        )
+    return "\n".join(lines)
+
+
+@main.command()
+@_DATASETS
+@click.option("--quick", is_flag=True, help="Compare sizes only, not bytes.")
+@click.option("--repair", is_flag=True, help="Build again what is damaged, from its sources.")
+@click.option("--strict", is_flag=True, help="Files that do not belong to the store are an error, too.")
+@_common
+def verify(names: tuple[str, ...], quick: bool, repair: bool, strict: bool) -> int:
+    """Check every byte of the stores against the hashes they were published with."""
+    from pipeline.verify import verify as check_store
+
+    found = []
+    for dataset in _datasets(names):
+        found.append(check_store(dataset.store, quick=quick, threads=os.cpu_count() or 1))
+        _tell_problems(found[-1].damaged)
+        for name in found[-1].unexpected:
+            _say(f"warning: {found[-1].store / name}: unexpected: it is no part of the store → remove it")
+        if repair and found[-1].damaged:
+            found[-1] = _repaired(dataset, found[-1])
+    document = [{**asdict(item), "store": str(item.store)} for item in found]
+    _emit({"stores": document}, "\n".join(_verification_text(item, quick) for item in found))
+    return DAMAGED if any(item.damaged or (strict and item.unexpected) for item in found) else 0
+
+
+def _repaired(dataset: "NiftiDataset | VideoDataset", before: "Verification") -> "Verification":
+    """A build keeps what is intact and converts the rest again; then the store is checked once more."""
+    from pipeline import build as builder
+    from pipeline.verify import verify as check_store
+
+    options = builder.Options(workers=os.cpu_count() or 1)
+    plan = builder.make_plan(dataset, options)
+    with _progress(plan) as report:
+        _say_summary(builder.build(plan, options, report=report))
+    return check_store(before.store, threads=options.workers)
+
+
+def _verification_text(item: "Verification", quick: bool) -> str:
+    how = "sizes compared" if quick else f"{_size(item.nbytes)} read and hashed"
+    state = f"{len(item.damaged)} damaged" if item.damaged else "intact"
+    return f"{item.store}: {state}, {item.samples} samples, {how}"
 
 
 if __name__ == "__main__":

@@ -32,15 +32,34 @@ OTHER_RUN = "give another `--run DIR`"
 
 
 @dataclass(frozen=True)
+class Strategy:
+    """A row of the paper's Table 1: what a training starts from, and how it meets few samples."""
+
+    pretrained: bool
+    class_weights: bool
+    rotations: bool
+
+
+STRATEGIES = {
+    "no-pt": Strategy(pretrained=False, class_weights=False, rotations=False),
+    "pt": Strategy(pretrained=True, class_weights=False, rotations=False),
+    "pt+cw": Strategy(pretrained=True, class_weights=True, rotations=False),
+    "pt+cw+aug": Strategy(pretrained=True, class_weights=True, rotations=True),
+}
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that the user decides about a training; the defaults are the paper's.
 
     ``weights`` are the backbone's: "imagenet", "none" or a file; None leaves it to the network.
     ``init`` is a run or a weights file whose layers, but for the last, are taken over.
-    ``freeze_backbone`` None means frozen where the store holds videos. ``checkpoint_s`` are the
-    seconds between two checkpoints within an epoch.
+    ``freeze_backbone`` None means frozen where the store holds videos. ``remat`` computes the
+    backbone's activations twice instead of keeping them. ``angles``, in degrees, are drawn evenly.
+    ``checkpoint_s`` are the seconds between two checkpoints within an epoch.
     """
 
+    strategy: str = "no-pt"
     model: str = "viptt-net"
     weights: str | None = None
     init: str | None = None
@@ -54,9 +73,13 @@ class Settings:
     seed: int = 0
     deterministic: bool = False
     mixed_precision: bool = False
+    jit_compile: bool = False
+    remat: bool = False
+    angles: tuple[float, ...] = (-20.0, -10.0, -5.0, 0.0, 5.0, 10.0, 20.0)
     checkpoint_s: float = 300.0
 
     def __post_init__(self) -> None:
+        _one_of("--strategy", self.strategy, STRATEGIES)
         _one_of("--model", self.model, MODELS)
         _one_of("--optimizer", self.optimizer, OPTIMIZERS)
         for name in ("epochs", "batch_size", "plateau_patience", "stop_patience"):
@@ -95,11 +118,12 @@ class Data:
 
 @dataclass(frozen=True)
 class Config:
-    """The content of config.json."""
+    """The content of config.json; ``init_sha256`` is that of the weights that ``init`` names."""
 
     settings: Settings
     data: Data
     versions: Mapping[str, str] = field(default_factory=dict)
+    init_sha256: str | None = None
 
 
 def describe(store: Store, split_file: Path) -> Data:
@@ -157,10 +181,23 @@ def read_config(folder: Path) -> Config:
         lists = {"classes": tuple(data["classes"]), "shape": tuple(data["shape"])}
         if document["format"] != FORMAT:
             raise ValueError(f"format {document['format']!r} instead of {FORMAT}")
-        return Config(Settings(**document["settings"]), Data(**{**data, **lists}), document["versions"])
+        chosen = {**document["settings"], "angles": tuple(document["settings"]["angles"])}
+        data = Data(**{**data, **lists})
+        return Config(Settings(**chosen), data, document["versions"], document["init_sha256"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"not the configuration of a run of this version: {error!r}"
         raise IntegrityError.of(path, "config-damaged", reason, "train again") from error
+
+
+def weights_file(init: str | Path) -> Path:
+    """The weights that ``--init`` names: those of a run, or a file."""
+    path = Path(init)
+    if path.is_dir():
+        read_config(path)
+        path = path / WEIGHTS
+    if not path.is_file():
+        raise ConfigError.of(path, "no-weights", "there is no such file", "give a run, or a weights file")
+    return path
 
 
 def load_network(folder: Path) -> tuple[Config, keras.Model]:

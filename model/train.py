@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from model import checkpoint
+from model.augment import RandomRotation
 from model.checkpoint import Progress
 from model.network import MODELS, freeze_backbone
 from model.run import (
@@ -29,6 +32,7 @@ from model.run import (
     HISTORY,
     OPTIMIZERS,
     STATE,
+    STRATEGIES,
     WEIGHTS,
     Config,
     Settings,
@@ -36,10 +40,11 @@ from model.run import (
     describe,
     read_config,
     versions,
+    weights_file,
     write_config,
 )
 from model.stream import Part, batches, bind, integrity_errors, timed
-from model.weights import save_weights
+from model.weights import file_sha256, load_body, save_weights
 from pipeline.errors import ConfigError, IntegrityError, VipttError
 from pipeline.split import read_split
 from pipeline.store import open_store, write_durably
@@ -97,7 +102,8 @@ def _plan(
         if not part.ids:
             reason = f"its part {name!r} is empty"
             raise ConfigError.of(split_file, "empty-part", reason, "split with other fractions")
-    config = Config(settings, describe(opened, Path(split_file)), versions())
+    init = file_sha256(weights_file(settings.init)) if settings.init else None
+    config = Config(settings, describe(opened, Path(split_file)), versions(), init)
     (_reopen if resume else create_run)(folder, config)
     return _Job(folder, config, parts["train"], parts["val"])
 
@@ -139,8 +145,11 @@ def _precision(settings: Settings) -> Iterator[None]:
 
 def _network(config: Config) -> keras.Model:
     settings, data = config.settings, config.data
-    given = {} if settings.weights is None else {"weights": settings.weights}
+    weights = "none" if settings.init else settings.weights
+    given = {} if weights is None else {"weights": weights}
     net = MODELS[settings.model](data.shape, len(data.classes), **given)
+    if settings.init:
+        load_body(net, weights_file(settings.init))
     frozen = data.type == "video" if settings.freeze_backbone is None else settings.freeze_backbone
     if frozen:
         freeze_backbone(net)
@@ -150,12 +159,16 @@ def _network(config: Config) -> keras.Model:
 def _trainer(net: keras.Model, settings: Settings) -> keras.Model:
     """The network with what only training needs around it; the network itself stays uncompiled."""
     volume = keras.Input(net.input_shape[1:], name="volume")
-    trainer = keras.Model(volume, net(volume))
+    seen = volume
+    if STRATEGIES[settings.strategy].rotations:
+        _, _, height, width, _ = net.input_shape
+        seen = RandomRotation(height, width, angles=settings.angles, seed=settings.seed)(volume)
+    trainer = keras.Model(volume, net(seen))
     trainer.compile(
         optimizer=OPTIMIZERS[settings.optimizer](settings.learning_rate),
         loss="categorical_crossentropy",
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        jit_compile=False,
+        jit_compile=settings.jit_compile,
     )
     trainer.optimizer.build(trainer.trainable_variables)
     # Keras makes a metric's variables when it first sees data; a checkpoint needs them before.
@@ -182,6 +195,8 @@ def _fit_epoch(job: _Job, trainer: keras.Model, keeper: "_Keeper") -> None:
         epoch=progress.epoch,
         skip=progress.step,
     )
+    if STRATEGIES[settings.strategy].class_weights:
+        data = _weighted(data, class_weights(job.train.labels, len(job.config.data.classes)))
     data, keeper.waited = timed(data)
     with integrity_errors():
         trainer.fit(
@@ -193,6 +208,21 @@ def _fit_epoch(job: _Job, trainer: keras.Model, keeper: "_Keeper") -> None:
             shuffle=False,  # the stream has its order
             verbose=0,
         )
+
+
+def class_weights(labels: Sequence[int], classes: int) -> NDArray[np.float32]:
+    """Weight n / (k * n_c) of each class c, so that every class weighs the same in the loss.
+
+    ``labels`` are those of the train part alone. A class that does not occur has weight 0.
+    """
+    counts = np.bincount(labels, minlength=classes)
+    weights = len(labels) / (classes * np.maximum(counts, 1))
+    return np.where(counts > 0, weights, 0).astype(np.float32)
+
+
+def _weighted(data: tf.data.Dataset, weights: NDArray[np.float32]) -> tf.data.Dataset:
+    """Add the weight of each sample; done here since Keras would prefetch behind the clock."""
+    return data.map(lambda volumes, labels: (volumes, labels, tf.linalg.matvec(labels, weights)))
 
 
 class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types

@@ -46,6 +46,37 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
         model.load_weights(path)
 
 
+def load_body(model: keras.Model, path: str | Path) -> None:
+    """Set all layers of ``model`` but its last from a file of the same network for other classes.
+
+    Raises as ``load_weights`` does.
+    """
+    path = Path(path)
+    donor = _with_head(model, _classes_in(path, model))
+    load_weights(donor, path)
+    for layer, source in zip(model.layers[:-1], donor.layers[:-1], strict=True):
+        layer.set_weights(source.get_weights())
+
+
+def _classes_in(path: Path, model: keras.Model) -> int:
+    """Classes of the head that a file holds: the size of the one bias that the body does not have."""
+    check_sidecar(path)
+    with _opened(path) as file:
+        arrays = _arrays(path, file.get("model_weights", file.get("layers", file)))
+        shapes = Counter(item.shape for name, item in arrays.items() if "seed_generator" not in name)
+    body = Counter(tuple(w.shape) for layer in model.layers[:-1] for w in layer.weights)
+    biases = [shape[0] for shape in (shapes - body) if len(shape) == 1]
+    return biases[0] if len(biases) == 1 else model.output_shape[-1]
+
+
+def _with_head(model: keras.Model, classes: int) -> keras.Model:
+    """A new network like ``model``, its last layer for ``classes``."""
+    last = model.layers[-1]
+    config = {**last.get_config(), "units": classes}
+    twin = keras.models.clone_model(model)
+    return keras.Model(twin.input, type(last).from_config(config)(twin.layers[-2].output))
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
     with _readable(path), h5py.File(path, "r") as file:

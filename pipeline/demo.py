@@ -128,7 +128,7 @@ def _no_balls(rng: Generator) -> Iterator[Ball]:
 
 
 def _nodules(rng: Generator) -> Iterator[Ball]:
-    """Focal: a few nodules of 14 to 20 mm."""
+    """Focal: ten to fourteen nodules of 14 to 20 mm."""
     for centre in _lung_points(rng, int(rng.integers(10, 15)), margin=10):
         yield Ball(centre, radius=rng.uniform(7, 10), hu=rng.uniform(20, 70))
 
@@ -142,13 +142,13 @@ def _tuberculomas(rng: Generator) -> Iterator[Ball]:
 
 
 def _miliary(rng: Generator) -> Iterator[Ball]:
-    """Miliary: hundreds of nodules of 4 to 6 mm all over both lungs."""
+    """Miliary: far over a thousand nodules of 4 to 6 mm, all over both lungs."""
     for centre in _lung_points(rng, int(rng.integers(1500, 2000)), margin=1):
         yield Ball(centre, radius=rng.uniform(2, 3), hu=rng.uniform(20, 120))
 
 
 def _cavities(rng: Generator) -> Iterator[Ball]:
-    """Fibro-cavernous: one or two thick-walled cavities filled with air, with strands of scar around them."""
+    """Fibro-cavernous: two or three thick-walled cavities full of air, with strands of scar around them."""
     for centre in _lung_points(rng, int(rng.integers(2, 4)), margin=32):
         radius = rng.uniform(28, 35)
         for end in _lung_points(rng, 80, margin=1):

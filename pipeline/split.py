@@ -391,12 +391,10 @@ class _Draft:
     where: list[int]
     rows: dict[int, list[int]]
 
-    def cost(self, classes: Iterable[int] | None = None) -> int:
-        return sum(
-            self.plan.cost(index, self.rows[index]) for index in (self.rows if classes is None else classes)
-        )
+    def cost(self) -> int:
+        return sum(self.plan.cost(index, row) for index, row in self.rows.items())
 
-    def add(self, unit: int, part: int, sign: int = 1) -> None:
+    def add(self, unit: int, part: int, *, sign: int = 1) -> None:
         for index, count in self.units[unit].counts:
             self.rows[index][part] += sign * count * self.plan.scale
 
@@ -404,7 +402,7 @@ class _Draft:
         """Move units; return the moves that undo it."""
         back = [(unit, self.where[unit]) for unit, _ in moves]
         for unit, part in moves:
-            self.add(unit, self.where[unit], -1)
+            self.add(unit, self.where[unit], sign=-1)
             self.add(unit, part)
             self.where[unit] = part
         return back
@@ -412,9 +410,9 @@ class _Draft:
     def gain(self, moves: Moves) -> int:
         """By how much moving units would lower the cost."""
         touched = {index for unit, _ in moves for index, _ in self.units[unit].counts}
-        before = self.cost(touched)
+        before = sum(self.plan.cost(index, self.rows[index]) for index in touched)
         back = self.move(moves)
-        after = self.cost(touched)
+        after = sum(self.plan.cost(index, self.rows[index]) for index in touched)
         self.move(back)
         return before - after
 
@@ -499,10 +497,10 @@ def _search(draft: _Draft, free: list[int]) -> None:
             tried[depth] = (first + part) % len(parts)
             draft.add(order[depth], tried[depth])
             place(depth + 1)
-            draft.add(order[depth], tried[depth], -1)
+            draft.add(order[depth], tried[depth], sign=-1)
 
     for unit in order:
-        draft.add(unit, draft.where[unit], -1)
+        draft.add(unit, draft.where[unit], sign=-1)
     place(0)
     for unit, part in zip(order, placing, strict=True):
         draft.where[unit] = part
@@ -794,14 +792,14 @@ def _cell(count: int, total: int) -> str:
 # --- checking against a store -------------------------------------------------------------------
 
 
-def require_store(split: Split, store: "Store", where: object = "") -> None:
+def require_store(split: Split, store: "Store", *, where: object = "") -> None:
     """Raise IntegrityError if the split was drawn on another store, and say what changed."""
     problem = _other_store(split, store, str(where or f"{split.dataset} split"))
     if problem:
         raise IntegrityError(problem)
 
 
-def check_split(split: Split, store: "Store", where: object = "") -> list[Problem]:
+def check_split(split: Split, store: "Store", *, where: object = "") -> list[Problem]:
     """Everything that is wrong between a split and a store; an empty list if nothing is.
 
     Looks for another store, ids, groups and contents (source bytes, volume bytes) on two sides,

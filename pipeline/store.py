@@ -35,7 +35,7 @@ FORMAT = 1
 DIMENSIONS = ("sample", "depth", "height", "width")
 ROOT = "zarr.json"
 CRC_BYTES = 4
-REBUILD = "run `viptt build` to make it again from its sources"
+REBUILD = "run `viptt verify --repair` to make it again from its sources"
 
 Json = Mapping[str, Any]
 
@@ -127,31 +127,29 @@ def write_chunk(path: Path, volume: NDArray[Any]) -> str:
     return hashlib.sha256(payload).hexdigest()
 
 
-def read_chunk(path: Path, volume_bytes: int, sha256: str, *, name: str) -> memoryview:
+def read_chunk(path: Path, volume_bytes: int, sha256: str, *, name: str) -> bytes:
     """Read a chunk file and prove that it holds the volume with this hash.
 
     Raises IntegrityError with code missing-chunk, chunk-size, chunk-checksum or chunk-swapped.
     """
     where = f"{path} (sample {name})"
     try:
-        chunk = memoryview(path.read_bytes())
+        with path.open("rb") as file:
+            payload, crc = file.read(volume_bytes), file.read()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise IntegrityError.of(where, "missing-chunk", "the volume is not there", REBUILD) from None
-    if len(chunk) != volume_bytes + CRC_BYTES:
-        reason = f"{len(chunk)} bytes instead of {volume_bytes + CRC_BYTES}"
+    if (len(payload), len(crc)) != (volume_bytes, CRC_BYTES):
+        reason = f"{len(payload) + len(crc)} bytes instead of {volume_bytes + CRC_BYTES}"
         raise IntegrityError.of(where, "chunk-size", reason, REBUILD)
-    payload = chunk[:volume_bytes]
-    if bytes(chunk[volume_bytes:]) != _crc(payload):
+    if crc != _crc(payload):
         raise IntegrityError.of(where, "chunk-checksum", "its bytes have changed", REBUILD)
     if hashlib.sha256(payload).hexdigest() != sha256:
         raise IntegrityError.of(where, "chunk-swapped", "it holds another volume", REBUILD)
     return payload
 
 
-def _crc(payload: bytes | memoryview) -> bytes:
-    return struct.pack(
-        "<I", google_crc32c.value(bytes(payload) if isinstance(payload, memoryview) else payload)
-    )
+def _crc(payload: bytes) -> bytes:
+    return struct.pack("<I", google_crc32c.value(payload))
 
 
 # --- publishing ---------------------------------------------------------------------------------
@@ -177,7 +175,7 @@ def write_store(tree: Path, header: Header, rows: Sequence[Row], chunks: Sequenc
         _link(chunk, tree / chunk_key(index))
     for column in COLUMNS:
         _write_column(tree / column, [getattr(row, column) for row in rows])
-    files = {path.relative_to(tree).as_posix(): _file_sha256(path) for path in _metadata_files(tree)}
+    files = {path.relative_to(tree).as_posix(): _file_sha256(path) for path in small_files(tree)}
     _sync_tree(tree)
     digest = digest_of(header.recipe, header.classes, rows)
     write_durably(tree / ROOT, _root_document(header, len(rows), digest, files))
@@ -206,7 +204,7 @@ def _write_column(path: Path, values: list[Any]) -> None:
     array[:] = np.array(values, dtype="<i8" if dtype is not str else object)
 
 
-def _metadata_files(tree: Path) -> list[Path]:
+def small_files(tree: Path) -> list[Path]:
     """Every file of a store but the chunks and the root: they are few and small."""
     arrays = [tree / "volume" / ROOT]
     for column in COLUMNS:
@@ -360,7 +358,7 @@ def sync_directory(path: Path) -> None:
 
 def _sync_tree(tree: Path) -> None:
     """Make every small file and every folder of a tree durable; chunk files already are."""
-    for path in _metadata_files(tree):
+    for path in small_files(tree):
         sync_directory(path)
     for folder, _, _ in os.walk(tree, topdown=False):
         sync_directory(Path(folder))

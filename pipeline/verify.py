@@ -1,0 +1,90 @@
+"""Is a store still what was published? Every byte is compared with the hashes it was published with."""
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import IntegrityError, Problem
+from pipeline.store import CRC_BYTES, REBUILD, Store, chunk_key, open_store, small_files
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found. ``damaged`` makes a store unfit; ``unexpected`` are files that do not belong."""
+
+    store: Path
+    samples: int
+    nbytes: int
+    damaged: tuple[Problem, ...]
+    unexpected: tuple[str, ...]
+
+
+def verify(path: Path, *, quick: bool = False, threads: int = 1) -> Verification:
+    """Check a store: its table and metadata always, its volumes byte by byte, or ``quick`` by size.
+
+    Raises IntegrityError if there is no store. Damage is returned, not raised.
+    """
+    try:
+        store = open_store(path)
+    except IntegrityError as error:
+        if error.problems[0].code in ("not-built", "foreign-store", "store-format"):
+            raise
+        return Verification(path, 0, 0, error.problems, ())
+    check = _check_size if quick else _check_bytes
+    with ThreadPoolExecutor(threads) as pool:
+        found = pool.map(lambda index: check(store, index), range(len(store.rows)))
+        damaged = [problem for problem in found if problem]
+    links, unexpected = _strangers(store)
+    nbytes = len(store.rows) * (store.header.volume_bytes + CRC_BYTES)
+    return Verification(path, len(store.rows), nbytes, (*damaged, *links), tuple(unexpected))
+
+
+def _check_bytes(store: Store, index: int) -> Problem | None:
+    try:
+        store.read(index)
+    except IntegrityError as error:
+        return error.problems[0]
+    except OSError as error:
+        return Problem(
+            _where(store, index), "unreadable", str(error.strerror), "check permissions and the disk"
+        )
+    return None
+
+
+def _check_size(store: Store, index: int) -> Problem | None:
+    expected = store.header.volume_bytes + CRC_BYTES
+    try:
+        size = os.stat(store.chunk(index)).st_size  # noqa: PTH116 - ten thousand of them in a second
+    except OSError:
+        return Problem(_where(store, index), "missing-chunk", "the volume is not there", REBUILD)
+    if size != expected:
+        return Problem(_where(store, index), "chunk-size", f"{size} bytes instead of {expected}", REBUILD)
+    return None
+
+
+def _where(store: Store, index: int) -> str:
+    return f"{store.chunk(index)} (sample {store.rows[index].id})"
+
+
+def _strangers(store: Store) -> tuple[list[Problem], list[str]]:
+    """Links, which may lead out of the store, and files that are no part of it."""
+    expected = {chunk_key(index) for index in range(len(store.rows))}
+    expected |= {path.relative_to(store.path).as_posix() for path in small_files(store.path)} | {"zarr.json"}
+    links, unexpected = [], []
+    for path in _entries(store.path):
+        name = path.relative_to(store.path).as_posix()
+        if path.is_symlink():
+            reason = "it is a link, and may lead out of the store"
+            links.append(Problem(str(path), "link", reason, REBUILD))
+        elif name not in expected:
+            unexpected.append(name)
+    return links, sorted(unexpected)
+
+
+def _entries(root: Path) -> Iterator[Path]:
+    """Files and links below a folder, without following links."""
+    for folder, folders, files in os.walk(root):
+        linked: Iterable[str] = (name for name in folders if Path(folder, name).is_symlink())
+        yield from (Path(folder, name) for name in (*files, *linked))
