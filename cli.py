@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from pipeline import __version__
-from pipeline.errors import Problem, VipttError
+from pipeline.errors import ConfigError, Problem, VipttError
 
 if TYPE_CHECKING:
     from pipeline.build import Plan, Summary
     from pipeline.catalog import NiftiDataset, VideoDataset
     from pipeline.check import Inspection
+    from pipeline.split import Split
     from pipeline.status import Status
+    from pipeline.store import Store
     from pipeline.task import Result
     from pipeline.verify import Verification
 
@@ -46,8 +48,10 @@ class Settings:
 class Viptt(click.Group):
     """The group of commands: errors become one line each, and the documented exit code."""
 
-    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Run a command and exit."""
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command and exit, or as a part of another command return what it returns."""
+        if kwargs.get("standalone_mode") is False:
+            return super().main(*args, **kwargs)
         signal.signal(signal.SIGTERM, _terminate)
         kwargs["standalone_mode"] = False
         try:
@@ -484,6 +488,213 @@ def _verification_text(item: "Verification", quick: bool) -> str:
     how = "sizes compared" if quick else f"{_size(item.nbytes)} read and hashed"
     state = f"{len(item.damaged)} damaged" if item.damaged else "intact"
     return f"{item.store}: {state}, {item.samples} samples, {how}"
+
+
+# --- split --------------------------------------------------------------------------------------
+
+
+@main.command()
+@_DATASETS
+@click.option("--check", "only_check", is_flag=True, help="Write nothing; find leaks in the split file.")
+@click.option(
+    "--export", "form", metavar="FORMAT", help="Also write it as nnunet, ucf, covidx, monai or csv."
+)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for --export.")
+@click.option("--import", "given", type=click.Path(path_type=Path), help="Take the parts from a file.")
+@click.option("--fold", type=click.IntRange(min=0), help="The fold of an imported file that validates.")
+@_common
+def split(
+    names: tuple[str, ...],
+    only_check: bool,
+    form: str | None,
+    out: Path | None,
+    given: Path | None,
+    fold: int | None,
+) -> int:
+    """Divide stores into parts, stratified and grouped, and write the split files."""
+    from pipeline.split import check_split, export_split, import_split, read_split, split_table, write_split
+    from pipeline.store import open_store
+
+    datasets = _datasets(names)
+    if (given or out) and len(datasets) != 1:
+        raise click.UsageError("--import and --out are for one dataset; name it")
+    splits, problems = [], []
+    for dataset in datasets:
+        store, file = open_store(dataset.store), dataset.split.file
+        if only_check:
+            splits.append(read_split(file))
+        else:
+            splits.append(import_split(given, store, fold=fold) if given else _draw(dataset, store))
+            write_split(file, splits[-1])
+            _say(f"{dataset.name}: wrote {file}")
+        for warning in splits[-1].warnings:
+            _say(f"warning: {warning}")
+        problems += check_split(splits[-1], store, where=file) if only_check else []
+        if form:
+            for path in export_split(splits[-1], store, form, out or file.parent):
+                _say(f"{dataset.name}: wrote {path}")
+    _tell_problems(problems)
+    document = {
+        "splits": [_split_document(item) for item in splits],
+        "problems": [asdict(p) for p in problems],
+    }
+    _emit(document, "\n\n".join(f"{item.dataset}\n{split_table(item)}" for item in splits))
+    return DAMAGED if problems else 0
+
+
+def _split_document(split: "Split") -> dict[str, Any]:
+    from pipeline.split_formats import split_json
+
+    document: dict[str, Any] = json.loads(split_json(split))
+    return document
+
+
+def _draw(dataset: "NiftiDataset | VideoDataset", store: "Store") -> "Split":
+    """A split as the catalog asks for; the test part of an earlier one stays as it is."""
+    from pipeline.split import equal_folds, make_split, read_split
+
+    plan = dataset.split
+    frozen = read_split(plan.file) if plan.file.exists() and "test" in plan.fractions else None
+    return make_split(
+        store,
+        fractions=equal_folds(plan.folds) if plan.folds else plan.fractions,
+        seed=plan.seed,
+        method=None if plan.method == "auto" else plan.method,
+        grouped=plan.group == "auto",
+        frozen=frozen,
+    )
+
+
+# --- train and evaluate -------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("name", metavar="DATASET")
+@click.option(
+    "--strategy",
+    type=click.Choice(["no-pt", "pt", "pt+cw", "pt+cw+aug"]),
+    default="no-pt",
+    show_default=True,
+    help="Row of the paper's Table 1: from where to start, class weights, augmentation.",
+)
+@click.option("--init", metavar="WEIGHTS|RUN", help="Take all layers but the last from these weights.")
+@click.option("--model", default="viptt-net", show_default=True, help="Name of the network.")
+@click.option("--weights", metavar="imagenet|none|FILE", help="Weights of the backbone.  [default: imagenet]")
+@click.option("--freeze/--no-freeze", default=None, help="Keep the backbone as it is.  [default: for videos]")
+@click.option("--epochs", type=int, help="At most so many.  [default: 100]")
+@click.option("--batch-size", type=int, help="Samples in a step.  [default: 2]")
+@click.option("--optimizer", type=click.Choice(["sgd", "adam"]), help="[default: sgd]")
+@click.option("--learning-rate", type=float, help="[default: 0.001]")
+@click.option("--seed", type=int, help="Of weights and order.  [default: 0]")
+@click.option(
+    "--run", "folder", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/DATASET]"
+)
+@click.option("--resume", is_flag=True, help="Go on where the run's last checkpoint stands.")
+@click.option("--deterministic", is_flag=True, help="The same weights every time, at some speed.")
+@click.option("--mixed-precision", is_flag=True, help="Compute in float16 where that is safe.")
+@click.option("--jit-compile", is_flag=True, help="Compile with XLA.")
+@click.option("--remat", is_flag=True, help="Compute activations twice instead of keeping them.")
+@_common
+def train(name: str, folder: Path | None, resume: bool, freeze: bool | None, **options: Any) -> int:
+    """Train a model on the parts train and val of a dataset's split."""
+    with _training_packages():
+        from model import train as trainer
+        from model.run import Settings as TrainSettings
+
+    (dataset,) = _datasets((name,))
+    given = {option: value for option, value in options.items() if value is not None}
+    settings = TrainSettings(freeze_backbone=freeze, **given)
+    run = trainer.train(
+        dataset.store, dataset.split.file, folder or Path("runs") / name, settings, resume=resume, say=_say
+    )
+    _emit({"run": str(run)}, "")
+    _say(f"{name}: the run is in {run}; next: viptt evaluate {run}")
+    return 0
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("name", metavar="[DATASET]", required=False)
+@click.option("--split", "part", default="val", show_default=True, help="Part of the split.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=2, show_default=True)
+@_common
+def evaluate(run: Path, name: str | None, part: str, batch_size: int) -> int:
+    """Score a run: kappa, accuracy, F1 of each class, confusion matrix."""
+    with _training_packages():
+        from model import metrics
+
+    (dataset,) = _datasets((name,)) if name else (None,)
+    found = metrics.evaluate(
+        run,
+        store=dataset.store if dataset else None,
+        split_file=dataset.split.file if dataset else None,
+        part=part,
+        batch_size=batch_size,
+        say=_say,
+    )
+    _emit(asdict(found), metrics.table(found))
+    return 0
+
+
+@contextmanager
+def _training_packages() -> Iterator[None]:
+    """Import the model's packages quietly; say how to get them where they are missing."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] in ("model", "pipeline"):
+            raise
+        reason = f"{error.name} is not installed"
+        raise ConfigError.of("viptt", "missing-package", reason, "run `pip install 'viptt[train]'`") from None
+
+
+# --- demo ---------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--no-train", is_flag=True, help="Stop before training, which needs TensorFlow.")
+@_common
+def demo(folder: Path, no_train: bool) -> int:
+    """Write generated scans and clips with a catalog into DIR, then run the whole chain on them."""
+    from pipeline.demo import write_demo
+
+    _say(f"writing generated scans and clips into {folder}")
+    catalog = write_demo(folder)
+    for command in _demo_commands(folder, no_train):
+        _say(f"\n$ viptt {' '.join(command)}")
+        arguments = [*command, "--catalog", str(catalog)] + ["--quiet"] * (_settings().verbosity < 0)
+        code: int | None = main.main(arguments, standalone_mode=False)
+        if code:
+            return code
+    return 0
+
+
+def _demo_commands(folder: Path, no_train: bool) -> list[list[str]]:
+    clips, scans = str(folder / "runs/clips"), str(folder / "runs/ct")
+    small = ["--model", "viptt-net-small", "--optimizer", "adam", "--weights", "none"]
+    prepare = [["check"], ["build"], ["split"], ["verify"]]
+    learn = [
+        ["train", "demo_clips", *small, "--no-freeze", "--epochs", "6", "--run", clips],
+        [
+            "train",
+            "demo_ct",
+            *small,
+            "--strategy",
+            "pt+cw+aug",
+            "--init",
+            clips,
+            "--epochs",
+            "12",
+            "--run",
+            scans,
+        ],
+        ["evaluate", scans],
+    ]
+    return prepare if no_train else prepare + learn
 
 
 if __name__ == "__main__":

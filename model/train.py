@@ -211,12 +211,13 @@ def _fit_epoch(job: _Job, trainer: keras.Model, keeper: "_Keeper") -> None:
 
 
 def class_weights(labels: Sequence[int], classes: int) -> NDArray[np.float32]:
-    """Weight n / (k * n_c) of each class c, so that every class weighs the same in the loss.
+    """Weight n / (k * n_c) of each class c, so that all k classes weigh the same in the loss.
 
-    ``labels`` are those of the train part alone. A class that does not occur has weight 0.
+    ``labels`` are those of the train part alone. A class that does not occur there has weight 0,
+    and is not counted.
     """
     counts = np.bincount(labels, minlength=classes)
-    weights = len(labels) / (classes * np.maximum(counts, 1))
+    weights = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
     return np.where(counts > 0, weights, 0).astype(np.float32)
 
 

@@ -66,7 +66,7 @@ def _classes_in(path: Path, model: keras.Model) -> int:
         shapes = Counter(item.shape for name, item in arrays.items() if "seed_generator" not in name)
     body = Counter(tuple(w.shape) for layer in model.layers[:-1] for w in layer.weights)
     biases = [shape[0] for shape in (shapes - body) if len(shape) == 1]
-    return biases[0] if len(biases) == 1 else model.output_shape[-1]
+    return int(biases[0] if len(biases) == 1 else model.output_shape[-1])
 
 
 def _with_head(model: keras.Model, classes: int) -> keras.Model:

@@ -130,7 +130,7 @@ def _whole(fractions: dict[str, float]) -> dict[str, float]:
 
 
 class SplitPlan(Frozen):
-    """How the samples of a store are divided into named parts."""
+    """How the samples of a store are divided into named parts, or into equal ``folds``."""
 
     file: Path
     fractions: Annotated[dict[DatasetName, Share], Field(min_length=2), AfterValidator(_whole)] = {
@@ -139,6 +139,8 @@ class SplitPlan(Frozen):
     }
     seed: Annotated[int, Field(ge=0)] = 0
     group: Literal["auto", "none"] = "auto"
+    method: Literal["auto", "viptt-2021"] = "auto"
+    folds: Annotated[int, Field(ge=2, le=100)] | None = None
 
 
 class _Dataset(Frozen):

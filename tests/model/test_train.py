@@ -13,7 +13,7 @@ from model.metrics import evaluate
 from model.network import small_net
 from model.run import Settings, load_network
 from model.stream import stream
-from model.train import train
+from model.train import class_weights, train
 from pipeline.errors import ConfigError, IntegrityError, VipttError
 from pipeline.store import Store
 
@@ -287,3 +287,91 @@ def test_a_damaged_state_is_refused(trained: Callable) -> None:
     state.write_bytes(content)
     with pytest.raises(IntegrityError, match="state-damaged"):
         trained(replace(SETTINGS, epochs=2), resume=True)
+
+
+# --- strategies ---------------------------------------------------------------------------------
+
+
+def test_the_class_weights_are_the_published_ones() -> None:
+    labels = [label for label, count in enumerate([335, 180, 81, 80, 56]) for _ in range(count)]
+    published = [0.43701493, 0.81333333, 1.80740741, 1.83, 2.61428571]
+    np.testing.assert_allclose(class_weights(labels, 5), published, rtol=1e-7)
+
+
+def test_a_class_that_does_not_occur_weighs_nothing() -> None:
+    np.testing.assert_allclose(class_weights([0, 0, 0, 2], 3), [4 / 6, 0, 2])
+
+
+@pytest.mark.parametrize("strategy", ["pt", "pt+cw", "pt+cw+aug"])
+def test_a_network_trained_on_videos_starts_a_training_on_scans(
+    make_store: MakeStore, make_split: MakeSplit, tmp_path: Path, strategy: str, trained: Callable
+) -> None:
+    videos = make_store(name="videos", type_="video", classes=list("abcde"), per_class=2)
+    first = train(videos.path, make_split(videos, name="videos"), tmp_path / "videos", SETTINGS)
+    settings = replace(SETTINGS, strategy=strategy, init=str(first), learning_rate=1e-12)
+    run, _ = trained(settings)
+    donor, (config, net) = load_network(first)[1], load_network(run)
+    assert [layer.name for layer in donor.layers] == [layer.name for layer in net.layers]
+    for old, new in zip(donor.layers[:-1], net.layers[:-1], strict=True):
+        for a, b in zip(old.get_weights(), new.get_weights(), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    assert [layer.output.shape[-1] for layer in (donor.layers[-1], net.layers[-1])] == [5, 3]
+    assert config.init_sha256 == (first / "model.weights.h5.sha256").read_text().split()[0]
+
+
+def test_the_first_loss_is_weighted(trained: Callable, make_split: MakeSplit, make_store: MakeStore) -> None:
+    first, _ = trained(name="first")
+    losses = {}
+    for strategy in ("pt", "pt+cw"):
+        settings = replace(SETTINGS, strategy=strategy, init=str(first), learning_rate=1e-12, batch_size=9)
+        store = make_store(name=strategy)
+        ids = [row.id for row in store.rows]
+        uneven = {"train": [*ids[0::3], *ids[1::3][:2], ids[2]], "val": ids[-2:]}
+        split = make_split(store, name=strategy, parts=uneven)
+        run = train(store.path, split, first.parent / f"run-{strategy}", settings)
+        losses[strategy] = float(history_of(run)[0]["loss"])
+        net = load_network(run)[1]
+        labels = np.array([0, 0, 0, 0, 1, 1, 2])
+        volumes = np.concatenate([x.numpy() for x, _ in stream(store.path, split, "train", batch_size=9)])
+        each = -np.log(net.predict(volumes, verbose=0)[np.arange(7), labels])
+        weights = {"pt": np.ones(7), "pt+cw": (7 / (3 * np.array([4, 2, 1])))[labels]}[strategy]
+        assert losses[strategy] == pytest.approx((each * weights).mean(), rel=1e-5)
+    assert losses["pt"] != losses["pt+cw"]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "init", "code"),
+    [("pt", None, "no-init"), ("no-pt", "run", "needless-init"), ("pt+aug", "run", "unknown-name")],
+)
+def test_a_strategy_and_its_start_must_agree(strategy: str, init: str | None, code: str) -> None:
+    with pytest.raises(ConfigError, match=code):
+        replace(SETTINGS, strategy=strategy, init=init)
+
+
+def test_a_start_that_is_not_there_is_refused_before_any_work(trained: Callable, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no-weights"):
+        trained(replace(SETTINGS, strategy="pt", init=str(tmp_path / "none.weights.h5")))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_start_from_another_network_is_refused(trained: Callable, tmp_path: Path) -> None:
+    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    other.save_weights(tmp_path / "other.weights.h5")
+    with pytest.raises(IntegrityError, match="other-network"):
+        trained(replace(SETTINGS, strategy="pt", init=str(tmp_path / "other.weights.h5")))
+
+
+@pytest.mark.parametrize("option", [{"mixed_precision": True}, {"jit_compile": True}, {"remat": True}])
+def test_it_trains_with(trained: Callable, option: dict[str, bool]) -> None:
+    run, _ = trained(replace(SETTINGS, **option))
+    assert evaluate(run).scores.samples == 3
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_rotations_resume_bit_for_bit(trained: Callable) -> None:
+    first, _ = trained(name="first")
+    settings = replace(SETTINGS, strategy="pt+cw+aug", init=str(first), deterministic=True)
+    whole, _ = trained(replace(settings, epochs=2), name="whole")
+    trained(settings, name="parts")
+    run, _ = trained(replace(settings, epochs=2), name="parts", resume=True)
+    assert equal(weights_of(whole), weights_of(run))

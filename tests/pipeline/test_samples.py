@@ -60,7 +60,7 @@ def test_a_table_names_files_with_or_without_suffix_and_folder(dataset, tmp_path
     assert (listing.unmatched, listing.warnings, dict(listing.left_out)) == ((), (), {})
 
 
-@pytest.mark.parametrize("order", permutations(["x.nii,1,P0", "y.nii,2,P1", "z.nii,1,P2"]))
+@pytest.mark.parametrize("order", list(permutations(["x.nii,1,P0", "y.nii,2,P1", "z.nii,1,P2"])))
 def test_order_of_lines_does_not_matter(dataset, order):
     listing = list_samples(dataset(["z.nii", "x.nii", "y.nii"], [HEADER, *order]))
     assert pairs(listing) == [("x", 0, "P0", "x.nii"), ("y", 1, "P1", "y.nii"), ("z", 0, "P2", "z.nii")]

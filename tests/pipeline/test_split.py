@@ -265,14 +265,15 @@ def score(table: Table, parts_of: dict[str, int], shares: list[Fraction]) -> Sco
 
 
 def exhaustive(table: Table, shares: list[Fraction]) -> Score:
-    """The best score of all placings; the only group of a class is in part 0, which is the largest."""
+    """The best score of all placings, the only group of a class in part 0, which is the largest."""
     _, labels, groups = table
     names = sorted(set(groups))
     pairs = set(zip(labels, groups, strict=True))
     lone = {label for label, number in Counter(label for label, _ in pairs).items() if number == 1}
     pinned = {group for label, group in pairs if label in lone}
     choices = [[0] if name in pinned else range(len(shares)) for name in names]
-    return min(score(table, dict(zip(names, placing, strict=True)), shares) for placing in product(*choices))
+    placings = (dict(zip(names, placing, strict=True)) for placing in product(*choices))
+    return min(score(table, placing, shares) for placing in placings)
 
 
 def share_of_optima(fractions: dict[str, float], cases: int, *, mixed: bool, most: int) -> float:
