@@ -273,6 +273,19 @@ def _inspection_text(inspection: "Inspection") -> str:
     help="Publish nothing if more than this fraction of the sources is bad.",
 )
 @click.option("--strict", is_flag=True, help="Publish nothing if any source is bad: --max-bad 0.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=600.0,
+    show_default=True,
+    help="Seconds for one source (local workers).",
+)
+@click.option(
+    "--memory-limit",
+    default="auto",
+    show_default=True,
+    help="Memory of one worker, such as 4GB (local workers).",
+)
 @_ALLOW_MISSING
 @_common
 def build(
@@ -283,6 +296,8 @@ def build(
     limit: int | None,
     max_bad: float,
     strict: bool,
+    timeout: float,
+    memory_limit: str,
     allow_missing: bool,
 ) -> int:
     """Convert sources to a store: the Dask pipeline. Run it again to resume, or to add what changed."""
@@ -296,6 +311,8 @@ def build(
         limit=limit,
         max_bad=0.0 if strict else max_bad,
         allow_missing=allow_missing,
+        timeout=timeout,
+        memory=memory_limit,
     )
     plans = [builder.make_plan(dataset, options) for dataset in _datasets(names)]
     for plan in plans:

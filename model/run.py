@@ -85,9 +85,20 @@ class Settings:
         for name in ("epochs", "batch_size", "plateau_patience", "stop_patience"):
             _at_least_one(f"--{name.replace('_', '-')}", getattr(self, name))
         if not 0 < self.learning_rate < float("inf"):
-            raise ConfigError.of(
-                "--learning-rate", "bad-value", f"{self.learning_rate}", "give a number above 0"
-            )
+            reason = f"{self.learning_rate} is no rate"
+            raise ConfigError.of("--learning-rate", "bad-value", reason, "give a number above 0")
+        self._check_init()
+
+    def _check_init(self) -> None:
+        pretrained = STRATEGIES[self.strategy].pretrained
+        if pretrained and self.init is None:
+            reason = f"strategy {self.strategy!r} starts from a network trained on videos"
+            remedy = "train on the videos first, then give `--init RUN`"
+            raise ConfigError.of("--init", "no-init", reason, remedy)
+        if self.init is not None and not pretrained:
+            reason = f"strategy {self.strategy!r} starts without pretraining"
+            remedy = "leave `--init` out, or give `--strategy pt`"
+            raise ConfigError.of("--init", "needless-init", reason, remedy)
 
 
 def _one_of(option: str, value: str, known: Mapping[str, object]) -> None:

@@ -1,12 +1,13 @@
 """The pipeline: plan, convert on Dask, publish. The only file that knows Dask.
 
-One source is one task, handed to the workers a few at a time; what comes back is small. The rows of
+One source is one task; each worker holds one at a time, so that its death is a matter between the
+two, and what comes back is small. The rows of
 the store are known when all tasks are done, because a quarantined source has no row.
 """
 
 import hashlib
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,32 +17,46 @@ from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster, as_completed
+from dask.utils import parse_bytes
+from distributed import Client, LocalCluster, as_completed, system
 from distributed.scheduler import KilledWorker
 from threadpoolctl import threadpool_limits
 
 from pipeline import __version__
 from pipeline.catalog import NiftiDataset, VideoDataset
 from pipeline.errors import ConfigError, IntegrityError, Problem, ResourceError, TooManyBadError
+from pipeline.isolation import TRIES, Limits, cause_of_death, explained
 from pipeline.quarantine import Quarantined, read_quarantine, write_quarantine
 from pipeline.samples import Listing, Sample, list_samples
 from pipeline.staging import Entry, Staging, open_staging, publish, read_entry, remove
 from pipeline.store import Header, Row, Store, canonical_json, is_store, open_store
-from pipeline.task import Known, Result, Task, process
+from pipeline.task import Known, Result, Task, process, process_limited
 
-LOOK_AHEAD = 2  # tasks in flight for each worker: the next one is there when one is done
 VERSIONS = ("numpy", "scipy", "nibabel", "opencv-python-headless", "zarr")
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to build. ``scheduler`` is local, threads, sync, or the address of a Dask scheduler."""
+    """How to build. ``scheduler`` is local, threads, sync, or the address of a Dask scheduler.
+
+    ``timeout`` (seconds for one source) and ``memory`` (of one worker, such as "4GB") hold where
+    workers are processes of this machine: a source that breaks them is quarantined.
+    """
 
     workers: int = 1
     scheduler: str = "local"
     limit: int | None = None
     max_bad: float = 1.0
     allow_missing: bool = False
+    timeout: float = 600.0
+    memory: str = "auto"
+
+    @property
+    def memory_limit(self) -> int:
+        """Bytes of memory of one worker process; "auto" shares the machine's among them."""
+        if self.memory == "auto":
+            return int(system.MEMORY_LIMIT) // self.workers
+        return parse_bytes(self.memory)
 
 
 @dataclass(frozen=True)
@@ -196,29 +211,46 @@ def _run(tasks: Iterable[Task], options: Options) -> Iterator[Result]:
         with threadpool_limits(1):
             yield from map(process, tasks)
         return
+    limits = Limits(options.timeout, options.memory_limit)
     with _client(options) as client:
-        threads = sum(client.nthreads().values()) or options.workers
-        waiting = iter(tasks)
-        running = {
-            client.submit(process, task, pure=False): task for task in islice(waiting, LOOK_AHEAD * threads)
-        }
-        completed = as_completed(running)
-        for future in completed:
-            yield _result(future, running.pop(future))
-            for task in islice(waiting, 1):
-                successor = client.submit(process, task, pure=False)
-                running[successor] = task
-                completed.add(successor)
+        waiting, running = iter(tasks), as_completed()
+        tries: Counter[str] = Counter()
+        in_flight: dict[Any, Task] = {}
+
+        def submit(task: Task) -> None:
+            future = (
+                client.submit(process_limited, task, limits, pure=False)
+                if options.scheduler == "local"
+                else client.submit(process, task, pure=False)
+            )
+            in_flight[future] = task
+            running.add(future)
+
+        for task in islice(waiting, sum(client.nthreads().values())):
+            submit(task)
+        for future in running:
+            task = in_flight.pop(future)
+            result = _result(future, task, limits, tries)
+            if result is None:
+                submit(task)
+                continue
+            yield result
+            for successor in islice(waiting, 1):
+                submit(successor)
 
 
-def _result(future: Any, task: Task) -> Result:
-    """A task's result; a task whose worker died takes the blame for its source."""
+def _result(future: Any, task: Task, limits: Limits, tries: Counter[str]) -> Result | None:
+    """A task's result, or nothing if it is worth another try: its worker died, perhaps not of it."""
     try:
         result: Result = future.result()
     except KilledWorker:
-        reason = "its worker died while converting it (a crash of a decoder, or memory)"
-        problem = Problem(str(task.path), "crash", reason, "export it again, or give the workers more memory")
-        result = Result(Entry(task.source, "", task.recipe_sha256, "", "{}", problem), None, False, 0)
+        problem = cause_of_death(task.path, task.trace, limits)
+        if problem is None:
+            return None
+        tries[task.source] += TRIES if explained(task.trace) else 1
+        if tries[task.source] < TRIES:
+            return None
+        return Result(Entry(task.source, "", task.recipe_sha256, "", "{}", problem), None, False, 0)
     return result
 
 
@@ -231,7 +263,7 @@ def _client(options: Options) -> Iterator[Any]:
         return
     threads = options.scheduler == "threads"
     settings = {
-        "distributed.scheduler.allowed-failures": 1,
+        "distributed.scheduler.allowed-failures": 0,
         "distributed.worker.multiprocessing-method": "spawn",
         "distributed.admin.tick.limit": "1h",
     }
@@ -244,6 +276,7 @@ def _client(options: Options) -> Iterator[Any]:
             processes=not threads,
             host=None if threads else "127.0.0.1",
             dashboard_address="127.0.0.1:0",
+            memory_limit=options.memory_limit,
             silence_logs="CRITICAL",
         ) as cluster,
         Client(cluster) as client,

@@ -128,17 +128,17 @@ def _no_balls(rng: Generator) -> Iterator[Ball]:
 
 
 def _nodules(rng: Generator) -> Iterator[Ball]:
-    """Focal: ten to fourteen nodules of 14 to 20 mm."""
-    for centre in _lung_points(rng, int(rng.integers(10, 15)), margin=10):
-        yield Ball(centre, radius=rng.uniform(7, 10), hu=rng.uniform(20, 70))
+    """Focal: a dozen or so soft nodules of 14 to 20 mm."""
+    for centre in _lung_points(rng, int(rng.integers(12, 17)), margin=10):
+        yield Ball(centre, radius=rng.uniform(7, 10), hu=rng.uniform(0, 50))
 
 
 def _tuberculomas(rng: Generator) -> Iterator[Ball]:
-    """Tuberculoma: one or two large round masses with a calcified centre."""
-    for centre in _lung_points(rng, int(rng.integers(1, 3)), margin=32):
+    """Tuberculoma: two large round masses with a calcified centre."""
+    for centre in _lung_points(rng, 2, margin=32):
         radius = rng.uniform(28, 35)
         yield Ball(centre, radius, hu=rng.uniform(60, 90))
-        yield Ball(centre, radius * 0.5, hu=rng.uniform(350, 500))
+        yield Ball(centre, radius * rng.uniform(0.5, 0.6), hu=rng.uniform(500, 700))
 
 
 def _miliary(rng: Generator) -> Iterator[Ball]:

@@ -377,7 +377,7 @@ def _text_of(path: Path) -> str:
 
 
 def _lines(path: Path) -> list[str]:
-    return [line for line in _text_of(path).splitlines() if line.strip()]
+    return [line.rstrip("\r") for line in _text_of(path).split("\n") if line.strip()]
 
 
 def _folds(split: Split) -> list[str]:
@@ -447,7 +447,7 @@ def _to_ucf(split: Split, rows: Rows, classes: Sequence[str]) -> Files:
 def _from_ucf(path: Path, fold: int | None) -> dict[str, list[str]]:
     parts = {}
     for name, beside in _beside(path, UCF_NAME, "number"):
-        parts[name] = [re.sub(r" \d+$", "", line.strip()) for line in _lines(beside)]
+        parts[name] = [re.sub(r" \d+$", "", line) for line in _lines(beside)]
     return parts
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from pipeline.catalog import CtRecipe, VideoRecipe
 from pipeline.convert import convert
 from pipeline.errors import IntegrityError, Problem, ResourceError, SourceError
+from pipeline.isolation import Limits, limited
 from pipeline.readers.reading import check_regular_file
 from pipeline.staging import Entry, write_entry
 from pipeline.store import canonical_json, read_chunk, write_chunk
 
 # Not a matter of the source's own bytes, so worth another try when nothing about it has changed.
-RETRY = frozenset({"unreadable", "changed-during-read", "memory", "crash", "duplicate-content"})
+RETRY = frozenset({"unreadable", "changed-during-read", "memory", "crash", "timeout", "duplicate-content"})
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Task:
     chunk: Path
     journal: Path
     known: tuple[Known, ...] = ()
+
+    @property
+    def trace(self) -> Path:
+        """What a worker leaves behind if it dies over this source."""
+        return self.journal.with_suffix(".trace")
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,12 @@ def process(task: Task) -> Result:
     return result
 
 
+def process_limited(task: Task, limits: Limits) -> Result:
+    """``process`` in a worker process of its own, which may die of it."""
+    with limited(limits, task.trace):
+        return process(task)
+
+
 def hash_file(path: Path) -> str:
     """SHA-256 of a file's bytes. Raises SourceError if it cannot be read."""
     try:
@@ -114,7 +126,9 @@ def _problem(path: Path, error: Exception) -> Problem:
     if isinstance(error, SourceError):
         return error.problems[0]
     if isinstance(error, MemoryError):
-        return Problem(str(path), "memory", "not enough memory to convert it", "give the workers more memory")
+        return Problem(
+            str(path), "memory", "not enough memory to convert it", "raise --memory-limit, or crop it"
+        )
     reason = f"its decoder failed: {type(error).__name__}: {error}"
     return Problem(
         str(path), "decoder-failed", reason[:300], "export it again; report it if it opens elsewhere"

@@ -75,7 +75,7 @@ def test_a_run_explains_itself(trained: Callable, tmp_path: Path) -> None:
 
 
 def test_it_learns(trained: Callable) -> None:
-    settings = replace(SETTINGS, epochs=15, optimizer="adam", learning_rate=0.001)
+    settings = replace(SETTINGS, epochs=30, optimizer="adam", learning_rate=0.001)
     run, _ = trained(settings)
     losses = [float(row["loss"]) for row in history_of(run)]
     assert min(losses) < 0.5 * losses[0]

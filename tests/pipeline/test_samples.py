@@ -105,7 +105,7 @@ def test_L6_a_line_that_says_it_again_is_a_warning(dataset, tmp_path):
 # --- tables that are wrong ----------------------------------------------------------------------
 
 WRONG = {  # RELIABILITY 3.3: table, place, code, part of the line
-    "L2 latin-1": (b"FileName,TypeOfTB,PatientID\na,1,P\nb,2,\xe9", "labels.csv:3", "not-utf-8", "byte 40"),
+    "L2 latin-1": (b"FileName,TypeOfTB,PatientID\na,1,P\nb,2,\xe9", "labels.csv:3", "not-utf-8", "byte 38"),
     "L2 utf-16": (HEADER.encode("utf-16"), "labels.csv:1", "not-utf-8", "byte 0"),
     "L3 semicolons": (
         [HEADER.replace(",", ";"), "a;1;P"],
@@ -171,7 +171,7 @@ def test_faults_of_a_table_are_told_at_once(dataset, tmp_path, refusal):
     ]
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(5)
 @pytest.mark.parametrize("make", ["missing", "folder", "pipe", "device"])
 def test_only_a_regular_file_is_a_table(dataset, tmp_path, refusal, make):
     ct = dataset(["a.nii"])

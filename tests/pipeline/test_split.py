@@ -249,7 +249,7 @@ Score = tuple[Fraction, int, Fraction]
 
 
 def score(table: Table, parts_of: dict[str, int], shares: list[Fraction]) -> Score:
-    """(beyond the bound, class missing where it could be, summed deviation), straight from the definitions."""
+    """(beyond the bound, class missing where it could be, summed deviation), from the definitions."""
     _, labels, groups = table
     count = Counter((label, parts_of[group]) for label, group in zip(labels, groups, strict=True))
     in_group = Counter(zip(labels, groups, strict=True))
