@@ -50,14 +50,14 @@ def test_luma_of_lossless_clips(tmp_path, write_clip, fourcc, suffix):
     reading = read(write_clip(tmp_path / f"a{suffix}", images, fourcc))
     luma = images.astype(np.float64) @ [0.114, 0.587, 0.299]  # BT.601; frames are written blue, green, red
     assert reading.array.dtype == np.uint8
-    assert np.abs(reading.array - luma).max() <= 0.5 + 1e-3
+    assert np.abs(reading.array - luma).max() <= 0.51  # OpenCV computes with 15 bits
     assert reading.facts["shape"] == [FRAMES, ROWS, COLUMNS]
 
 
 @pytest.mark.parametrize(
     ("fourcc", "suffix", "tolerance"),
     [
-        ("MJPG", ".avi", 3),
+        ("MJPG", ".avi", 6),
         ("XVID", ".avi", 12),
         ("mp4v", ".mp4", 12),
         ("mp4v", ".mov", 12),
@@ -336,11 +336,14 @@ def test_real_files_that_are_refused(shared, refusal, name, code):
 
 
 def test_rotation_in_the_metadata_is_applied(shared):
-    upright = read(shared / "video/decord__video_0.mov")
-    turned = read(shared / "video/decord__video_90.mov")
-    assert (upright.facts["rotation"], turned.facts["rotation"]) == (0, 90)
-    by_hand = np.rot90(upright.array.astype(int), k=-1, axes=(1, 2))
-    assert np.abs(turned.array - by_hand).mean() < 3
+    path = shared / "video/decord__video_90.mov"
+    reading = read(path)
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
+    stored = np.stack([cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2GRAY) for _ in range(3)])
+    assert stored.shape == (3, 320, 568)
+    np.testing.assert_array_equal(reading.array, np.rot90(stored, k=-1, axes=(1, 2)))  # 90 degrees clockwise
+    assert reading.facts["rotation"] == 90
 
 
 def test_all_black_frames_are_black(shared):
