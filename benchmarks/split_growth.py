@@ -80,9 +80,7 @@ def measured(samples: int, kind: str) -> tuple[float, float]:
 
 
 def print_growth(runs: int) -> None:
-    print(
-        "\n10,000 samples, 1 % added, half to old groups: old samples that change sides, mean and most"
-    )
+    print("\n10,000 samples, 1 % added, half to old groups: old samples that change sides, mean and most")
     print(f"{'classes x groups x samples':>30}" + "".join(f"{name:>20}" for name in PARTS))
     for classes, groups, size in (
         (5, 2000, 1),

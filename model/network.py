@@ -7,6 +7,8 @@ code used ``TimeDistributed``. Written in Keras alone, so that it runs on every 
 Input: float ``(B, depth, height, width, 1)``. Output: float32 class probabilities ``(B, classes)``.
 """
 
+from typing import Any
+
 import keras
 from keras import layers, ops
 
@@ -58,6 +60,44 @@ MODELS = {"viptt-net": viptt_net, "viptt-net-small": small_net}
 def freeze_backbone(net: keras.Model) -> None:
     """Keep the weights of the 2D network as they are; the rest stays trainable."""
     net.get_layer(BACKBONE).trainable = False
+
+
+def rematerialized(net: keras.Model, *, frames: int = 14) -> keras.Model:
+    """The layers of ``net``, for training where memory is short: the same numbers, computed twice.
+
+    Of the backbone, only what goes in and what comes out is kept; going back, its activations are
+    computed again, ``frames`` of each volume at a time.
+    """
+    volume = keras.Input(net.input_shape[1:], name="volume")
+    backbone = _Rematerialized(net.get_layer(BACKBONE), frames)
+    summary = backbone(net.get_layer("conv3d")(volume))
+    for name in ("lstm", "dense", "head"):
+        summary = net.get_layer(name)(summary)
+    return keras.Model(volume, summary)
+
+
+class _Rematerialized(layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """A backbone over (B, d, h, w, 3), a few frames at a time, one piece after the other."""
+
+    def __init__(self, backbone: keras.Model, frames: int) -> None:
+        super().__init__()
+        self.backbone, self.frames = backbone, frames
+        self.zero = self.add_weight(shape=(), initializer="zeros", trainable=False, name="zero")
+
+    def call(self, volumes: Any) -> Any:
+        _, depth, height, width, channels = volumes.shape
+        again = keras.remat(self.backbone)
+        features, after = [], 0.0
+        for piece in ops.split(volumes, range(self.frames, depth, self.frames), axis=1):
+            found = again(ops.reshape(piece, (-1, height, width, channels)) + after)
+            # Nothing is added, yet no piece can begin before the last has ended, nor going back:
+            # else all are computed again at once, and no memory is saved.
+            after = ops.cast(self.zero, found.dtype) * found[0, 0]
+            features.append(ops.reshape(found, (-1, piece.shape[1], found.shape[-1])))
+        return ops.concatenate(features, axis=1)
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (*shape[:2], self.backbone.output_shape[-1])
 
 
 def _cnn_rnn(shape: tuple[int, int, int, int], classes: int, backbone: keras.Model) -> keras.Model:

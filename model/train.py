@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from model import checkpoint
 from model.augment import RandomRotation
 from model.checkpoint import Progress
-from model.network import MODELS, freeze_backbone
+from model.network import MODELS, freeze_backbone, rematerialized
 from model.run import (
     CONFIG,
     HISTORY,
@@ -70,7 +70,7 @@ def train(
     IntegrityError if store, split, weights or checkpoint are damaged or do not belong together.
     """
     job = _plan(store, split_file, Path(run), settings, resume=resume)
-    with _precision(settings):
+    with _precision(settings), _devices().scope():
         net = _network(job.config)
         trainer = _trainer(net, settings)
     keeper = _Keeper(job, net, trainer, say)
@@ -143,6 +143,12 @@ def _precision(settings: Settings) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
+def _devices() -> tf.distribute.Strategy:
+    """Every GPU there is, each with its share of a batch; otherwise the one device there is."""
+    several = len(tf.config.list_logical_devices("GPU")) > 1
+    return tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
+
+
 def _network(config: Config) -> keras.Model:
     settings, data = config.settings, config.data
     weights = "none" if settings.init else settings.weights
@@ -163,7 +169,8 @@ def _trainer(net: keras.Model, settings: Settings) -> keras.Model:
     if STRATEGIES[settings.strategy].rotations:
         _, _, height, width, _ = net.input_shape
         seen = RandomRotation(height, width, angles=settings.angles, seed=settings.seed)(volume)
-    trainer = keras.Model(volume, net(seen))
+    body = rematerialized(net) if settings.remat else net
+    trainer = keras.Model(volume, body(seen))
     trainer.compile(
         optimizer=OPTIMIZERS[settings.optimizer](settings.learning_rate),
         loss="categorical_crossentropy",

@@ -1,6 +1,7 @@
 """From a dataset to its samples: which files there are, and which label and group each one has.
 
-A sample's id is its file name without suffixes. All faults of a label table are told at once.
+A sample's id is its file name without suffixes; files that share that name are called by their path
+below the folder. All faults of a label table are told at once.
 """
 
 import csv
@@ -62,14 +63,14 @@ def list_samples(dataset: NiftiDataset | VideoDataset, *, allow_missing: bool = 
     """
     _check_folder(dataset)
     sources = find_sources(dataset.path, READERS[dataset.type].suffixes)
-    stems = {source: PurePosixPath(source).name[: -len(_suffix(dataset, source))] for source in sources}
-    problems = list(_ambiguous(dataset.path, stems))
+    ids = _ids(sources, READERS[dataset.type].suffixes)
+    problems = list(_ambiguous(dataset.path, ids))
     if problems:
         raise ConfigError(*problems)
     if isinstance(dataset.labels, PathLabels):
-        listing = _label_by_path(dataset, dataset.labels, stems)
+        listing = _label_by_path(dataset, dataset.labels, ids)
     else:
-        listing = _label_by_table(dataset, dataset.labels, stems)
+        listing = _label_by_table(dataset, dataset.labels, ids)
     if listing.unmatched and not allow_missing:
         raise ConfigError(*(item.problem for item in listing.unmatched))
     if not listing.samples:
@@ -109,18 +110,25 @@ def _check_folder(dataset: NiftiDataset | VideoDataset) -> None:
         raise ConfigError.of(dataset.store, "store-in-sources", reason, "choose a store outside of it")
 
 
-def _suffix(dataset: NiftiDataset | VideoDataset, source: str) -> str:
-    return next(suffix for suffix in READERS[dataset.type].suffixes if source.lower().endswith(suffix))
+def _ids(sources: list[str], suffixes: tuple[str, ...]) -> dict[str, str]:
+    """Source → id."""
+    stems = {source: _stem(PurePosixPath(source).name, suffixes) for source in sources}
+    shared = Counter(stems.values())
+    return {source: stem if shared[stem] == 1 else source for source, stem in stems.items()}
 
 
-def _ambiguous(folder: Path, stems: Mapping[str, str]) -> Iterator[Problem]:
-    """Ids that are equal, or differ only by letter case or Unicode form, as file systems may."""
+def _stem(name: str, suffixes: tuple[str, ...]) -> str:
+    return name[: -len(next(suffix for suffix in suffixes if name.lower().endswith(suffix)))]
+
+
+def _ambiguous(folder: Path, ids: Mapping[str, str]) -> Iterator[Problem]:
+    """Ids that differ only by letter case or Unicode form: not every file system can tell them apart."""
     same = defaultdict(list)
-    for source, stem in stems.items():
-        same[unicodedata.normalize("NFC", stem).casefold()].append(source)
+    for source, sample in ids.items():
+        same[unicodedata.normalize("NFC", sample).casefold()].append(source)
     for sources in same.values():
         if len(sources) > 1:
-            reason = f"{len(sources)} files share one id: {', '.join(sources)}"
+            reason = f"the ids of {', '.join(sources)} differ only by letter case or Unicode form"
             yield Problem(str(folder / sources[0]), "ambiguous-id", reason, "rename or remove all but one")
 
 
@@ -128,11 +136,11 @@ def _ambiguous(folder: Path, stems: Mapping[str, str]) -> Iterator[Problem]:
 
 
 def _label_by_path(
-    dataset: NiftiDataset | VideoDataset, labels: PathLabels, stems: Mapping[str, str]
+    dataset: NiftiDataset | VideoDataset, labels: PathLabels, ids: Mapping[str, str]
 ) -> Listing:
     index = {value: position for position, value in enumerate(dataset.classes)}
     samples, unmatched, left_out = [], [], Counter[str]()
-    for source, stem in stems.items():
+    for source, sample in ids.items():
         match = re.search(labels.regex, source)
         if match is None or not match["label"]:
             remedy = "correct `labels.regex`, move the file, or use --allow-missing"
@@ -142,7 +150,7 @@ def _label_by_path(
             left_out[match["label"]] += 1
         else:
             group = match.groupdict().get("group") or ""
-            samples.append(Sample(stem, index[match["label"]], group, source, dataset.path / source))
+            samples.append(Sample(sample, index[match["label"]], group, source, dataset.path / source))
     return Listing(_sorted(samples), tuple(unmatched), dict(sorted(left_out.items())))
 
 
@@ -154,15 +162,16 @@ def _sorted(samples: list[Sample]) -> tuple[Sample, ...]:
 
 
 def _label_by_table(
-    dataset: NiftiDataset | VideoDataset, labels: TableLabels, stems: Mapping[str, str]
+    dataset: NiftiDataset | VideoDataset, labels: TableLabels, ids: Mapping[str, str]
 ) -> Listing:
     lines, warnings = _unique(_read_table(labels))
-    by_key = {key: source for source, stem in stems.items() for key in _keys(source, stem)}
+    by_key = _by_key(ids, READERS[dataset.type].suffixes)
     index = {value: position for position, value in enumerate(dataset.classes)}
     problems, unmatched, samples, used = [], [], [], set()
     for line in lines:
-        fault = _line_problem(line, index)
-        source = by_key.get(line.id)
+        named = by_key.get(line.id, [])
+        source = named[0] if named else None
+        fault = _line_problem(line, index, named)
         if fault:
             problems.append(fault)
         elif source is None:
@@ -174,12 +183,10 @@ def _label_by_table(
             problems.append(Problem(line.where, "duplicate-id", reason, FIX_TABLE))
         else:
             used.add(source)
-            samples.append(
-                Sample(stems[source], index[line.label], line.group, source, dataset.path / source)
-            )
+            samples.append(Sample(ids[source], index[line.label], line.group, source, dataset.path / source))
     if problems:
         raise ConfigError(*problems, *(item.problem for item in unmatched))
-    unmatched += [_no_label(dataset, labels, source) for source in stems if source not in used]
+    unmatched += [_no_label(dataset, labels, source) for source in ids if source not in used]
     return Listing(_sorted(samples), tuple(unmatched), {}, tuple(warnings))
 
 
@@ -189,13 +196,17 @@ def _no_label(dataset: NiftiDataset | VideoDataset, labels: TableLabels, source:
     return Quarantined(source, problem)
 
 
-def _keys(source: str, stem: str) -> set[str]:
-    """What a table may call a file: its path or its name, each with or without suffixes."""
-    name = PurePosixPath(source).name
-    return {source, source[: len(source) - len(name) + len(stem)], name, stem}
+def _by_key(ids: Mapping[str, str], suffixes: tuple[str, ...]) -> Mapping[str, list[str]]:
+    """What a table may call a file, its path or its name with or without suffixes → the files meant."""
+    named: defaultdict[str, list[str]] = defaultdict(list)
+    for source in ids:
+        name = PurePosixPath(source).name
+        for key in {source, _stem(source, suffixes), name, _stem(name, suffixes)}:
+            named[key].append(source)
+    return named
 
 
-def _line_problem(line: _Label, index: Mapping[str, int]) -> Problem | None:
+def _line_problem(line: _Label, index: Mapping[str, int], named: list[str]) -> Problem | None:
     windows = PureWindowsPath(line.id)
     outside = (
         windows.is_absolute() or windows.drive or line.id.startswith(("/", "~")) or ".." in windows.parts
@@ -203,6 +214,9 @@ def _line_problem(line: _Label, index: Mapping[str, int]) -> Problem | None:
     if outside:
         reason = f"`{line.id}` points outside the dataset's folder"
         return Problem(line.where, "path-outside-root", reason, "name files below `path`")
+    if len(named) > 1:
+        reason = f"`{line.id}` may be any of {', '.join(named)}"
+        return Problem(line.where, "ambiguous-id", reason, "write the file's path in the table")
     if line.label not in index:
         known = ", ".join(index)
         return Problem(line.where, "unknown-label", f"`{line.label}` is not one of {known}", FIX_TABLE)

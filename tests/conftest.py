@@ -2,7 +2,10 @@
 
 import csv
 import gzip
+import os
 import re
+import tempfile
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,6 +61,40 @@ def video_dataset() -> Callable[..., Path]:
 def refusal() -> Callable[..., tuple[Problem, ...]]:
     """``refusal(error, call)``: the problems that ``call()`` raises, each one line with a remedy."""
     return _refusal
+
+
+@pytest.fixture(scope="session")
+def as_nobody() -> Callable[..., str]:
+    """``as_nobody(prepare, call)``: what ``call(folder)`` says to a user without rights there, as text."""
+    return _as_nobody
+
+
+def _as_nobody(prepare: Callable[[Path], object], call: Callable[[Path], object]) -> str:
+    """``prepare(folder)`` keeps our rights; ``call`` runs in a process of its own."""
+    reading, writing = os.pipe()
+    with tempfile.TemporaryDirectory() as name:  # tmp_path is closed to others
+        folder = Path(name)
+        folder.chmod(0o755)
+        prepare(folder)
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            pid = os.fork()  # Python 3.12 warns of OpenBLAS's threads
+        if pid == 0:
+            if os.getuid() == 0:
+                os.setuid(65534)
+            os.write(writing, _said(call, folder).encode("utf-8", "replace"))
+            os._exit(0)
+        os.close(writing)
+        with os.fdopen(reading, "rb") as pipe:
+            said = pipe.read().decode("utf-8")
+        os.waitpid(pid, 0)
+    return said
+
+
+def _said(call: Callable[[Path], object], folder: Path) -> str:
+    try:
+        return repr(call(folder))
+    except Exception as error:  # noqa: BLE001
+        return f"{type(error).__name__}: {error}"
 
 
 def _refusal(error: type[VipttError], call: Callable[[], object]) -> tuple[Problem, ...]:

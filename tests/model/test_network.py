@@ -3,8 +3,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from model.network import freeze_backbone, small_net, viptt_net
+from model.network import freeze_backbone, rematerialized, small_net, viptt_net
 from pipeline.errors import ConfigError, IntegrityError, ResourceError
 
 SHAPE = (4, 32, 32, 1)
@@ -58,6 +59,21 @@ def test_the_small_network_differs_in_its_backbone_alone() -> None:
     assert small.count_params() < 1_100_000
     with pytest.raises(ConfigError, match="not trained on ImageNet"):
         small_net(SHAPE, 3, weights="imagenet")
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 9])
+def test_rematerialized_the_gradients_are_the_same(frames: int) -> None:
+    net = small_net(SHAPE, 3)
+    volumes = np.random.default_rng(3).random((2, *SHAPE)).astype("float32")
+    truth = np.eye(3, dtype="float32")[:2]
+
+    def gradients(model: keras.Model) -> list[np.ndarray]:
+        with tf.GradientTape() as tape:
+            loss = keras.ops.sum(keras.losses.categorical_crossentropy(truth, model(volumes)))
+        return tape.gradient(loss, net.trainable_weights)
+
+    for found, expected in zip(gradients(rematerialized(net, frames=frames)), gradients(net), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("shape", [(4, 31, 32, 1), (4, 32, 16, 1)])

@@ -1,5 +1,7 @@
 import csv
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from pipeline.store import Store
 
 MakeStore = Callable[..., Store]
 MakeSplit = Callable[..., Path]
+ROOT = Path(__file__).parents[2]
 SETTINGS = Settings(model="viptt-net-small", epochs=1, learning_rate=0.01)
 
 
@@ -366,6 +369,32 @@ def test_it_trains_with(trained: Callable, option: dict[str, bool]) -> None:
     run, _ = trained(replace(SETTINGS, **option))
     assert evaluate(run).scores.samples == 3
     assert keras.config.dtype_policy().name == "float32"
+
+
+def test_on_two_devices_it_learns_the_same(
+    make_store: MakeStore, make_split: MakeSplit, tmp_path: Path
+) -> None:
+    """In a process of its own: devices are fixed when TensorFlow starts."""
+    store = make_store()
+    split = make_split(store)
+    code = f"""
+import sys, tensorflow as tf
+from model import train as t
+from model.run import Settings
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+if sys.argv[1] == "both":
+    t._devices = lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+settings = Settings(model="viptt-net-small", epochs=2, learning_rate=0.05)
+for epochs in (1, 2):
+    settings = t.replace(settings, epochs=epochs)
+    t.train({str(store.path)!r}, {str(split)!r}, {str(tmp_path)!r} + "/" + sys.argv[1], settings, resume=epochs > 1)
+"""
+    for name in ("one", "both"):
+        done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == 0, done.stderr[-2000:]
+    for a, b in zip(weights_of(tmp_path / "one"), weights_of(tmp_path / "both"), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
 def test_rotations_resume_bit_for_bit(trained: Callable) -> None:

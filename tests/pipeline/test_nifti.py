@@ -324,6 +324,17 @@ def test_N36_only_regular_files_are_read(tmp_path, refusal, make):
         assert code_of(refusal(SourceError, lambda look=look: look(path))) == "not-a-regular-file"
 
 
+@pytest.mark.parametrize("look", [read, inspect])
+def test_a_file_that_may_not_be_read_is_refused(as_nobody, look):
+    def prepare(folder):
+        (folder / "a.nii").write_bytes(b"x")
+        (folder / "a.nii").chmod(0)
+
+    said = as_nobody(prepare, lambda folder: look(folder / "a.nii"))
+    assert said.startswith("SourceError: ")
+    assert "a.nii: unreadable: Permission denied → " in said
+
+
 def test_a_link_to_a_file_is_read(scan, tmp_path):
     path, values = scan()
     (tmp_path / "link.nii").symlink_to(path)

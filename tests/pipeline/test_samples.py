@@ -312,6 +312,15 @@ def test_a_folder_under_two_names_is_found_under_the_first(dataset, tmp_path, se
     assert find_sources(tmp_path / "raw", (".nii",)) == [f"{min(names)}/a.nii"]
 
 
+def test_a_folder_that_may_not_be_read_is_not_skipped(as_nobody):
+    def prepare(folder):
+        (folder / "a.nii").touch()
+        (folder / "closed").mkdir(mode=0)
+
+    said = as_nobody(prepare, lambda folder: find_sources(folder, (".nii",)))
+    assert "closed: unreadable: Permission denied → " in said
+
+
 # --- labels from paths --------------------------------------------------------------------------
 
 

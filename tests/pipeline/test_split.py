@@ -198,6 +198,29 @@ def test_groups_of_one_class_hit_the_nearest_count(sizes, in_val):
         assert len(drawn["val"]) == in_val
 
 
+def test_a_giant_group_is_made_up_for_by_others():
+    sizes = [60, *[2] * 20]  # 20 of 100 wanted in val; wherever the giant ranks, ten pairs are exact
+    groups = [f"p{index}" for index, size in enumerate(sizes) for _ in range(size)]
+    ids = [f"s{number}" for number in range(100)]
+    for seed in range(30):
+        drawn = assign(ids, ["a"] * 100, groups, fractions=USUAL, seed=seed)
+        assert abs(len(drawn["val"]) - 20) <= 1
+
+
+def test_groups_of_several_classes_are_balanced():
+    rng = random.Random(0)
+    groups = [f"p{rng.randrange(300)}" for _ in range(3000)]
+    labels = [rng.randrange(5) for _ in groups]
+    ids = [f"s{number}" for number in range(3000)]
+    largest = Counter()
+    for (_, label), count in Counter(zip(groups, labels, strict=True)).items():
+        largest[label] = max(largest[label], count)
+    for seed in range(10):
+        counts = class_counts(ids, labels, assign(ids, labels, groups, fractions=THREE, seed=seed))
+        for part, share in THREE.items():
+            assert all(abs(counts[part][c] - share * n) <= largest[c] for c, n in Counter(labels).items())
+
+
 def test_none_and_empty_groups_are_no_groups():
     ids, labels = ct_table()
     plain = assign(ids, labels, fractions=THREE)
@@ -339,7 +362,7 @@ def growth(rng: random.Random, classes: int, per_class: int, size: int) -> tuple
 @pytest.mark.parametrize("fractions", [USUAL, THREE], ids=["two parts", "three parts"])
 @pytest.mark.parametrize(
     ("classes", "size", "groups"),
-    [(5, 1, False), (50, 1, False), (5, 10, True), (10, 4, True), (50, 6, True)],
+    [(5, 1, False), (50, 1, False), (5, 10, True), (10, 4, True), (50, 6, True), (2, 100, True)],
 )
 def test_one_percent_more_samples_move_at_most_one_percent(classes, size, groups, fractions):
     for seed in range(4):

@@ -1,5 +1,7 @@
 import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import SourceError
+from pipeline.readers import video
 from pipeline.readers.video import inspect, read
 
 FRAMES, ROWS, COLUMNS = 60, 48, 64
@@ -154,6 +157,17 @@ def test_only_regular_files_are_read(tmp_path, refusal, make):
         assert code_of(refusal(SourceError, lambda look=look: look(path))) == "not-a-regular-file"
 
 
+@pytest.mark.parametrize("look", [read, inspect])
+def test_a_file_that_may_not_be_read_is_refused(as_nobody, look):
+    def prepare(folder):
+        (folder / "a.avi").write_bytes(b"RIFF")
+        (folder / "a.avi").chmod(0)
+
+    said = as_nobody(prepare, lambda folder: look(folder / "a.avi"))
+    assert said.startswith("SourceError: ")
+    assert "a.avi: unreadable: Permission denied → " in said
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/a.avi", "rtsp://127.0.0.1:9/a", "concat:a.avi|b.avi"])
 def test_V12_only_local_files_are_read(refusal, url):
     assert code_of(refusal(SourceError, lambda: read(Path(url)))) == "not-a-regular-file"
@@ -282,10 +296,15 @@ def test_V17_names_that_look_like_protocols(clip, tmp_path, monkeypatch, name):
 def test_V17_names_that_are_not_utf8(clip, tmp_path):
     path = tmp_path / os.fsdecode(b"v_\xff\xe9.avi")
     clip("MJPG").rename(path)
-    pid = os.fork()  # OpenCV 4.14 dies of a lone surrogate; so does not the whole test run
-    if pid == 0:
-        os._exit(0 if len(read(path).array) == FRAMES else 1)
-    assert os.waitpid(pid, 0)[1] == 0
+    lines = [
+        "import pathlib, sys, pipeline.readers.video as video",
+        "print(len(video.read(pathlib.Path(sys.argv[1])).array))",
+    ]
+    command = [sys.executable, "-c", "; ".join(lines), path]  # OpenCV 4.14 dies of a lone surrogate
+    done = subprocess.run(
+        command, cwd=Path(video.__file__).parents[2], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, f"{FRAMES}\n"), done.stderr
 
 
 # --- real files ---------------------------------------------------------------------------------

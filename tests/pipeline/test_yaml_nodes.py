@@ -235,7 +235,11 @@ def test_child_of_maps_lists_and_nothing(tmp_path):
 LETTERS = st.characters(exclude_categories=("C", "Zl", "Zp"))
 TEXT = st.text(LETTERS, max_size=8)
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**17), 10**17) | st.floats(allow_nan=False) | TEXT,
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**17), 10**17)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT.filter("<<".__ne__), inner, max_size=3),
     max_leaves=12,
 )
@@ -245,8 +249,7 @@ VALUES = st.recursive(
 @given(document=st.dictionaries(TEXT.filter("<<".__ne__), VALUES, max_size=4))
 def test_json_is_yaml(tmp_path, document):
     file = tmp_path / "catalog.yaml"
-    text = json.dumps(document, ensure_ascii=False)
-    file.write_text(text.replace("-Infinity", "-.inf").replace("Infinity", ".inf"), "utf-8")
+    file.write_text(json.dumps(document, ensure_ascii=False), "utf-8")
     assert plain(read_yaml(file)) == document
 
 
