@@ -88,7 +88,8 @@ class _Rematerialized(layers.Layer):  # type: ignore[misc]  # Keras has no types
         _, depth, height, width, channels = volumes.shape
         again = keras.remat(self.backbone)
         features, after = [], 0.0
-        for piece in ops.split(volumes, range(self.frames, depth, self.frames), axis=1):
+        for start in range(0, depth, self.frames):
+            piece = volumes[:, start : start + self.frames]
             found = again(ops.reshape(piece, (-1, height, width, channels)) + after)
             # Nothing is added, yet no piece can begin before the last has ended, nor going back:
             # else all are computed again at once, and no memory is saved.

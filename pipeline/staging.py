@@ -66,7 +66,7 @@ def open_staging(store: Path) -> Iterator[Staging]:
     _check_place(store)
     root = store.with_name(store.name + ".building")
     with _locked(root, store):
-        if not (root / MARKER).exists() and any(root.iterdir()):
+        if not _is_ours(root):
             raise ConfigError.of(root, "not-ours", "it was not made by viptt", "move it away")
         for folder in FOLDERS:
             (root / folder).mkdir(exist_ok=True)
@@ -162,11 +162,17 @@ def _lock(root: Path) -> int | None:
             os.close(descriptor)
             return None
         if _is_at(descriptor, root):
-            if not any(root.iterdir()) or (root / MARKER).exists():
+            if _is_ours(root):
                 owner = {"pid": os.getpid(), "host": socket.gethostname()}
                 write_durably(root / MARKER, canonical_json(owner))
             return descriptor
         os.close(descriptor)  # its last holder removed the folder in between
+
+
+def _is_ours(root: Path) -> bool:
+    """Whether the folder is marked, or was just made and its maker killed before the mark was complete."""
+    names = {path.name for path in root.iterdir()}
+    return MARKER in names or names <= {f"{MARKER}.partial"}
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

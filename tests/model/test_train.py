@@ -78,7 +78,7 @@ def test_a_run_explains_itself(trained: Callable, tmp_path: Path) -> None:
 
 
 def test_it_learns(trained: Callable) -> None:
-    settings = replace(SETTINGS, epochs=30, optimizer="adam", learning_rate=0.001)
+    settings = replace(SETTINGS, epochs=40, stop_patience=40, plateau_patience=40, optimizer="adam", learning_rate=1e-3)
     run, _ = trained(settings)
     losses = [float(row["loss"]) for row in history_of(run)]
     assert min(losses) < 0.5 * losses[0]
@@ -376,7 +376,9 @@ def test_on_two_devices_it_learns_the_same(
 ) -> None:
     """In a process of its own: devices are fixed when TensorFlow starts."""
     store = make_store()
-    split = make_split(store)
+    ids = [row.id for row in store.rows]
+    # Full batches alone: TensorFlow's CPU kernels (oneDNN) fail on the empty share of a short one.
+    split = make_split(store, parts={"train": ids[:8], "val": ids[8:]})
     code = f"""
 import sys, tensorflow as tf
 from model import train as t
@@ -388,10 +390,11 @@ if sys.argv[1] == "both":
 settings = Settings(model="viptt-net-small", epochs=2, learning_rate=0.05)
 for epochs in (1, 2):
     settings = t.replace(settings, epochs=epochs)
-    t.train({str(store.path)!r}, {str(split)!r}, {str(tmp_path)!r} + "/" + sys.argv[1], settings, resume=epochs > 1)
+    t.train({str(store.path)!r}, {str(split)!r}, sys.argv[2], settings, resume=epochs > 1)
 """
     for name in ("one", "both"):
-        done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, cwd=ROOT)
+        call = [sys.executable, "-c", code, name, tmp_path / name]
+        done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT)
         assert done.returncode == 0, done.stderr[-2000:]
     for a, b in zip(weights_of(tmp_path / "one"), weights_of(tmp_path / "both"), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
