@@ -86,7 +86,7 @@ def _tell_problems(problems: Sequence[Problem]) -> None:
 # --- options ------------------------------------------------------------------------------------
 
 
-def _setting(name: str, change: Callable[[Any], Any] = lambda value: value) -> Callable[..., Any]:
+def _setting(name: str, *, change: Callable[[Any], Any] = lambda value: value) -> Callable[..., Any]:
     """An option's callback that puts its value into the settings, wherever the option stands."""
 
     def put(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -120,14 +120,14 @@ _COMMON = (
         "--quiet",
         is_flag=True,
         expose_value=False,
-        callback=_setting("verbosity", lambda value: -1),
+        callback=_setting("verbosity", change=lambda value: -1),
         help="Say nothing but errors.",
     ),
     click.option(
         "--no-progress",
         is_flag=True,
         expose_value=False,
-        callback=_setting("progress", lambda value: not value),
+        callback=_setting("progress", change=lambda value: not value),
         help="Show no progress.",
     ),
     click.option(

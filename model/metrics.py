@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix, f1_score
 
-from model.run import WEIGHTS, Config, describe, load_network
+from model.run import WEIGHTS, Config, describe, load_network, read_history
 from model.stream import Part, batches, bind, integrity_errors
 from model.weights import file_sha256
 from pipeline.errors import ConfigError, IntegrityError
@@ -27,7 +27,8 @@ class Scores:
     """What two lists of classes give. None where a score is not defined: a class that occurs in
     neither list has no F1, and there is no kappa where both lists hold one class alone.
 
-    ``confusion[true][predicted]`` counts samples.
+    ``confusion[true][predicted]`` counts samples. ``intervals`` are 95 % bootstrap intervals of
+    "accuracy", "kappa" and "f1 CLASS", where they are defined.
     """
 
     samples: int
@@ -35,6 +36,7 @@ class Scores:
     kappa: float | None
     f1: Mapping[str, float | None]
     confusion: tuple[tuple[int, ...], ...]
+    intervals: Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,23 @@ def evaluate(
     write_durably(
         folder / METRICS, (json.dumps(asdict(metrics), indent=2, ensure_ascii=False) + "\n").encode()
     )
+    _draw(folder, metrics, say)
     return metrics
+
+
+def _draw(folder: Path, metrics: Metrics, say: Callable[[str], None]) -> None:
+    """Figures are a help, not a result: without matplotlib there are none."""
+    try:
+        from model.plots import draw_confusion, draw_curves
+    except ImportError:
+        say("no figures: matplotlib is missing → pip install 'viptt[train]'")
+        return
+    scores = metrics.scores
+    title = f"{metrics.part}, {scores.samples} samples"
+    draw_confusion(folder / "confusion", scores.confusion, list(scores.f1), title)
+    history = read_history(folder)
+    if history:
+        draw_curves(folder / "curves", history)
 
 
 def predict(net: keras.Model, part: Part, *, batch_size: int) -> NDArray[np.float32]:
@@ -111,7 +129,31 @@ def score(
         kappa=_defined(kappa),
         f1={name: _defined(value) for name, value in zip(classes, f1, strict=True)},
         confusion=tuple(tuple(int(count) for count in row) for row in counts),
+        intervals=intervals(counts, classes),
     )
+
+
+def intervals(
+    confusion: NDArray[np.int64], classes: Sequence[str], *, draws: int = 2000, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """95 % percentile bootstrap intervals from a confusion matrix.
+
+    Drawing samples with replacement is drawing from the cells of the matrix; a score that a draw
+    does not define is left out of its interval.
+    """
+    total, size = int(confusion.sum()), len(classes)
+    shares = confusion.ravel() / total
+    drawn = np.random.default_rng(seed).multinomial(total, shares, draws).reshape(draws, size, size)
+    hits = np.diagonal(drawn, axis1=1, axis2=2)
+    true, found = drawn.sum(axis=2), drawn.sum(axis=1)
+    agreement, chance = hits.sum(axis=1) / total, (true * found).sum(axis=1) / total**2
+    with np.errstate(invalid="ignore"):  # 0 / 0 where a score is not defined
+        scores = {"accuracy": agreement, "kappa": (agreement - chance) / (1 - chance)}
+        f1 = 2 * hits / (true + found)
+    scores |= {f"f1 {name}": f1[:, index] for index, name in enumerate(classes)}
+    defined = {name: values[~np.isnan(values)] for name, values in scores.items()}
+    bounds = {name: np.percentile(values, (2.5, 97.5)) for name, values in defined.items() if values.size}
+    return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}
 
 
 def _defined(value: float) -> float | None:
@@ -121,19 +163,22 @@ def _defined(value: float) -> float | None:
 def table(metrics: Metrics) -> str:
     """The scores for people: one line for the whole, one per class, with what it was taken for."""
     scores, width = metrics.scores, max(map(len, metrics.scores.f1))
-    whole = f"accuracy {scores.accuracy:.3f}, kappa {_text(scores.kappa)}"
     lines = [
-        f"{metrics.part}: {scores.samples} samples, {whole}",
-        f"{'class':<{width}}  {'F1':>6}  {'n':>5}  predicted as, in the order of the classes",
+        f"{metrics.part}: {scores.samples} samples, accuracy {_text(scores, 'accuracy', scores.accuracy)},"
+        f" kappa {_text(scores, 'kappa', scores.kappa)}; in brackets, 95 % of 2000 bootstrap draws",
+        f"{'class':<{width}}  {'n':>5}  {'F1':<20}  predicted as, in the order of the classes",
     ]
     for (name, f1), row in zip(scores.f1.items(), scores.confusion, strict=True):
         counts = " ".join(f"{count:>4}" for count in row)
-        lines.append(f"{name:<{width}}  {_text(f1):>6}  {sum(row):>5}  {counts}")
+        lines.append(f"{name:<{width}}  {sum(row):>5}  {_text(scores, f'f1 {name}', f1):<20}  {counts}")
     return "\n".join(lines)
 
 
-def _text(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _text(scores: Scores, name: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    low, high = scores.intervals.get(name, (value, value))
+    return f"{value:.3f} [{low:.2f}, {high:.2f}]"
 
 
 # --- files --------------------------------------------------------------------------------------

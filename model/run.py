@@ -10,6 +10,7 @@
 Weights are only ever loaded into a network that is built from code, by what config.json says.
 """
 
+import csv
 import json
 import platform
 from collections.abc import Mapping
@@ -198,6 +199,17 @@ def read_config(folder: Path) -> Config:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"not the configuration of a run of this version: {error!r}"
         raise IntegrityError.of(path, "config-damaged", reason, "train again") from error
+
+
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """The rows of history.csv; none where no epoch was finished."""
+    try:
+        with (folder / HISTORY).open(newline="") as file:
+            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError) as error:
+        raise IntegrityError.of(folder / HISTORY, "history-damaged", str(error), "train again") from error
 
 
 def weights_file(init: str | Path) -> Path:

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from pipeline.errors import ConfigError, Problem
-from pipeline.yaml_nodes import FIX, child, line_of, plain, read_yaml
+from pipeline.yaml_nodes import FIX, line_of, plain, read_yaml
 
 
 class Frozen(BaseModel):
@@ -32,6 +32,15 @@ class Frozen(BaseModel):
 
 Size = Annotated[int, Field(ge=1, le=4096)]
 Name = Annotated[str, Field(min_length=1)]
+
+
+def _without_nul(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("a path holds no NUL character")
+    return path
+
+
+FilePath = Annotated[Path, AfterValidator(_without_nul)]
 DatasetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
 
@@ -68,7 +77,7 @@ class VideoRecipe(Recipe):
 class TableLabels(Frozen):
     """Labels in a CSV table: its file, and the names of its columns."""
 
-    file: Path
+    file: FilePath
     id: Name
     label: Name
     group: Name | None = None
@@ -105,19 +114,23 @@ Labels = Annotated[
 
 def _class_map(value: object) -> dict[str, str]:
     """A list of names stands for itself; a map goes from the value in the table to the name."""
-    names = {name: name for name in value} if isinstance(value, list) else value
-    if not isinstance(names, dict) or not names:
+    if not isinstance(value, list | dict) or not value:
         raise ValueError("give a list of class names, or a map from the label's value to the name")
-    if not all(isinstance(name, str) and name for name in names.values()):
+    names = list(value.values()) if isinstance(value, dict) else value
+    if not all(isinstance(name, str) and name for name in names):
         raise ValueError("every class name is a text; put quotes around numbers")
-    if len(set(names.values())) != (len(value) if isinstance(value, list) else len(names)):
+    if len(set(names)) != len(names):
         raise ValueError("a class is named twice")
-    return names
+    return dict(zip(value, names, strict=True))
 
 
 Classes = Annotated[
     dict[str, str],
-    PlainValidator(_class_map, json_schema_input_type=list[Name] | dict[str, Name]),
+    PlainValidator(
+        _class_map,
+        json_schema_input_type=Annotated[list[Name], Field(min_length=1)]
+        | Annotated[dict[str, Name], Field(min_length=1)],
+    ),
     Field(description="index = position"),
 ]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -132,7 +145,7 @@ def _whole(fractions: dict[str, float]) -> dict[str, float]:
 class SplitPlan(Frozen):
     """How the samples of a store are divided into named parts, or into equal ``folds``."""
 
-    file: Path
+    file: FilePath
     fractions: Annotated[dict[DatasetName, Share], Field(min_length=2), AfterValidator(_whole)] = {
         "train": 0.8,
         "val": 0.2,
@@ -145,10 +158,10 @@ class SplitPlan(Frozen):
 
 class _Dataset(Frozen):
     name: Annotated[str, Field(exclude=True)] = ""
-    path: Path
+    path: FilePath
     labels: Labels
     classes: Classes
-    store: Path
+    store: FilePath
     split: SplitPlan
 
     @property
@@ -246,7 +259,7 @@ def _problems(file: Path, root: Any, error: ValidationError) -> list[Problem]:
 
 
 def _problem(file: Path, root: Any, fault: Any) -> Problem:
-    location = _document_path(root, fault["loc"])
+    location = _document_path(fault["loc"])
     where = f"{file}:{line_of(root, location)} ({'.'.join(map(str, location)) or 'document'})"
     match fault["type"]:
         case "extra_forbidden":
@@ -274,23 +287,19 @@ def _problem(file: Path, root: Any, fault: Any) -> Problem:
             return Problem(where, "bad-value", reason, FIX)
 
 
-def _document_path(root: Any, loc: tuple[Any, ...]) -> list[str | int]:
-    """pydantic's location without the names of union members, which do not stand in the document."""
-    path: list[str | int] = []
-    node = root
-    for step in loc:
-        below = child(node, step)
-        if below is None and step in ("nifti", "video", "table", "regex", "[key]"):
-            continue
-        path.append(step)
-        node = below
-    return path
+def _document_path(loc: tuple[Any, ...]) -> list[str | int]:
+    """pydantic's location without the names of union members, which do not stand in the document.
+
+    They follow a dataset's name, and its ``labels``.
+    """
+    members = {2, 4} if loc[3:4] == ("labels",) else {2}
+    return [step for position, step in enumerate(loc) if position not in members and step != "[key]"]
 
 
 def _known_keys(loc: tuple[Any, ...]) -> list[str]:
     """Keys that the object at the parent of this location understands."""
     parents: dict[object, type[BaseModel]] = {
-        "recipe": VideoRecipe if "video" in loc else CtRecipe,
+        "recipe": VideoRecipe if "video" in loc[2:3] else CtRecipe,
         "split": SplitPlan,
         "table": TableLabels,
         "regex": PathLabels,

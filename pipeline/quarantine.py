@@ -28,7 +28,7 @@ def write_quarantine(path: Path, quarantined: Sequence[Quarantined]) -> None:
         path.unlink(missing_ok=True)
         return
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(COLUMNS)
     for item in sorted(quarantined, key=lambda item: item.source):
         problem = item.problem
@@ -43,9 +43,9 @@ def read_quarantine(path: Path) -> tuple[Quarantined, ...]:
     """The entries of a list; nothing where there is no file or it is not one of ours."""
     try:
         text = path.read_bytes().decode("utf-8", "surrogateescape")
-    except OSError:
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+    except (OSError, csv.Error):
         return ()
-    rows = list(csv.reader(io.StringIO(text, newline="")))
     if not rows or tuple(rows[0]) != COLUMNS:
         return ()
     return tuple(_entry(cells) for cells in rows[1:] if len(cells) == len(COLUMNS))

@@ -8,14 +8,15 @@ import csv
 import io
 import os
 import re
+import stat
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from pipeline.catalog import NiftiDataset, PathLabels, TableLabels, VideoDataset
-from pipeline.errors import ConfigError, Problem
+from pipeline.errors import ConfigError, Problem, ResourceError
 from pipeline.quarantine import Quarantined
 from pipeline.readers import READERS
 
@@ -63,6 +64,7 @@ def list_samples(dataset: NiftiDataset | VideoDataset, *, allow_missing: bool = 
     """
     _check_folder(dataset)
     sources = find_sources(dataset.path, READERS[dataset.type].suffixes)
+    sources, nameless = _by_name(dataset.path, sources)
     ids = _ids(sources, READERS[dataset.type].suffixes)
     problems = list(_ambiguous(dataset.path, ids))
     if problems:
@@ -71,6 +73,7 @@ def list_samples(dataset: NiftiDataset | VideoDataset, *, allow_missing: bool = 
         listing = _label_by_path(dataset, dataset.labels, ids)
     else:
         listing = _label_by_table(dataset, dataset.labels, ids)
+    listing = replace(listing, unmatched=(*nameless, *listing.unmatched))
     if listing.unmatched and not allow_missing:
         raise ConfigError(*(item.problem for item in listing.unmatched))
     if not listing.samples:
@@ -85,14 +88,14 @@ def find_sources(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
     Names that start with a dot are left out. Linked folders are followed, each folder once.
     """
     found, seen = [], set()
-    for root, folders, files in os.walk(folder, followlinks=True):
+    for root, folders, files in os.walk(folder, onerror=_refuse_folder, followlinks=True):
         status = Path(root).stat()
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
         named = [name for name in folders if name.lower().endswith(suffixes)]
-        folders[:] = [name for name in folders if not name.startswith(".") and name not in named]
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in named)
         names = [name for name in files if name.lower().endswith(suffixes)] + named
         found += [
             Path(root, name).relative_to(folder).as_posix() for name in names if not name.startswith(".")
@@ -100,14 +103,35 @@ def find_sources(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
     return sorted(found)
 
 
+def _refuse_folder(error: OSError) -> None:
+    raise ResourceError.of(
+        error.filename, "unreadable", str(error.strerror), "check its permissions"
+    ) from None
+
+
 def _check_folder(dataset: NiftiDataset | VideoDataset) -> None:
-    if not dataset.path.is_dir():
+    try:
+        is_folder = dataset.path.is_dir()
         reason = "it is not a folder" if dataset.path.exists() else "there is no such folder"
+    except OSError as error:
+        is_folder, reason = False, str(error.strerror)
+    if not is_folder:
         remedy = f"correct `path` of dataset {dataset.name}, or put the sources there"
         raise ConfigError.of(dataset.path, "no-folder", reason, remedy)
     if dataset.path.resolve() in (dataset.store.resolve(), *dataset.store.resolve().parents):
         reason = f"the store lies inside the folder of sources {dataset.path}"
         raise ConfigError.of(dataset.store, "store-in-sources", reason, "choose a store outside of it")
+
+
+def _by_name(folder: Path, sources: list[str]) -> tuple[list[str], list[Quarantined]]:
+    """Part the sources whose names are not UTF-8: a table of texts cannot hold them."""
+    shown = {source: os.fsencode(source).decode("utf-8", "backslashreplace") for source in sources}
+    nameless = [
+        Quarantined(text, Problem(f"{folder}/{text}", "bad-name", "its name is not UTF-8", "rename it"))
+        for source, text in shown.items()
+        if source != text
+    ]
+    return [source for source, text in shown.items() if source == text], nameless
 
 
 def _ids(sources: list[str], suffixes: tuple[str, ...]) -> dict[str, str]:
@@ -264,7 +288,10 @@ def _read_table(labels: TableLabels) -> list[_Label]:
 
 def _table_text(file: Path) -> str:
     try:
-        data = file.read_bytes() if file.stat().st_size <= MAX_TABLE_BYTES else None
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError.of(file, "no-table", "it is not a file", "correct `labels.file`")
+        data = file.read_bytes() if status.st_size <= MAX_TABLE_BYTES else None
     except OSError as error:
         raise ConfigError.of(file, "no-table", str(error.strerror), "correct `labels.file`") from None
     if data is None:

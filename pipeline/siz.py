@@ -162,7 +162,8 @@ def _zoom_nearest(volume: NDArray[np.generic], shape: tuple[int, int, int], clip
 
 
 def _values(part: NDArray[np.generic], clip: Clip) -> Float32:
-    values = np.ascontiguousarray(part, np.float32)
+    with np.errstate(over="ignore"):  # what is too large for float32 is infinite, until it is clipped
+        values = np.ascontiguousarray(part, np.float32)
     if clip is None:
         return values
     low, high = np.float32(clip[0]), np.float32(clip[1])

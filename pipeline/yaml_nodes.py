@@ -16,7 +16,7 @@ from pipeline.errors import ConfigError, Problem
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 30
 MAX_NODES = 100_000
-PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "null", "bool", "int", "float")}
+PREFIX = "tag:yaml.org,2002:"
 FIX = "correct the catalog; README.md shows a complete one"
 
 
@@ -31,7 +31,7 @@ def plain(node: yaml.Node) -> Any:
         return {key.value: plain(value) for key, value in node.value}
     if isinstance(node, yaml.SequenceNode):
         return [plain(value) for value in node.value]
-    return _scalar(node.tag.removeprefix("tag:yaml.org,2002:"), node.value)
+    return _scalar(node.tag.removeprefix(PREFIX), node.value)
 
 
 def child(node: yaml.Node | None, step: str | int) -> yaml.Node | None:
@@ -61,15 +61,16 @@ class _CoreLoader(yaml.SafeLoader):
     """YAML 1.2 core scalars; PyYAML wants its resolvers on a class."""
 
 
+NUMBER = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+SCALARS = {
+    f"{PREFIX}null": (re.compile(r"(null|Null|NULL|~|)\Z"), ["n", "N", "~", ""]),
+    f"{PREFIX}bool": (re.compile(r"(true|True|TRUE|false|False|FALSE)\Z"), list("tTfF")),
+    f"{PREFIX}int": (re.compile(r"[-+]?[0-9]+\Z"), list("-+0123456789")),
+    f"{PREFIX}float": (re.compile(rf"({NUMBER})\Z"), list("-+.0123456789")),
+}
 _CoreLoader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("null", r"null|Null|NULL|~|", ["n", "N", "~", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
-    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
-):
-    _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)
+for _tag, (_pattern, _first) in SCALARS.items():
+    _CoreLoader.add_implicit_resolver(_tag, _pattern, _first)
 
 
 def _read_text(file: Path) -> str:
@@ -90,9 +91,8 @@ def _read_text(file: Path) -> str:
     try:
         return text.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError.of(
-            file, "not-utf-8", f"byte {error.start} is not UTF-8", "save it as UTF-8"
-        ) from None
+        where = _place(file, error.object[: error.start].decode("utf-8"))
+        raise ConfigError.of(where, "not-utf-8", "a byte is not UTF-8", "save it as UTF-8") from None
 
 
 def _compose(file: Path, text: str) -> yaml.Node:
@@ -104,8 +104,10 @@ def _compose(file: Path, text: str) -> yaml.Node:
         mark = error.problem_mark or error.context_mark
         where = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else str(file)
         raise ConfigError.of(where, "not-yaml", str(error.problem or error.context), FIX) from None
-    except yaml.YAMLError as error:
-        raise ConfigError.of(file, "not-yaml", str(error), FIX) from None
+    except yaml.reader.ReaderError as error:
+        where = _place(file, text[: error.position])
+        reason = f"a catalog has no character U+{error.character:04X}"
+        raise ConfigError.of(where, "not-yaml", reason, FIX) from None
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError.of(
             file, "not-a-catalog", "the document is not a map with `version` and `datasets`", FIX
@@ -114,6 +116,12 @@ def _compose(file: Path, text: str) -> yaml.Node:
     if problems:
         raise ConfigError(*problems)
     return root
+
+
+def _place(file: Path, before: str) -> str:
+    """File, line and column, both from 1, of what follows this text."""
+    lines = before.split("\n")
+    return f"{file}:{len(lines)}:{len(lines[-1]) + 1}"
 
 
 def _check_depth(file: Path, text: str) -> None:
@@ -126,12 +134,16 @@ def _check_depth(file: Path, text: str) -> None:
 
 def _structure_problems(file: Path, root: yaml.Node) -> Iterator[Problem]:
     """Loops, anchors that expand without bound, keys given twice or not text, merge keys, and tags."""
-    if _expanded_size(root, {}, set()) > MAX_NODES:
+    size, depth = _expanded(root, {}, set())
+    if size > MAX_NODES:
         yield Problem(str(file), "too-large", f"its anchors expand to over {MAX_NODES} values", FIX)
+        return
+    if depth > 2 * MAX_DEPTH:
+        yield Problem(str(file), "too-deep", f"its anchors expand to {depth} levels", FIX)
         return
     for node in _walk(root):
         where = f"{file}:{node.start_mark.line + 1}"
-        if node.tag not in PLAIN_TAGS:
+        if not _tag_fits(node):
             yield Problem(
                 where,
                 "tag",
@@ -154,14 +166,26 @@ def _key_problems(file: Path, node: yaml.MappingNode) -> Iterator[Problem]:
             seen.add(key.value)
 
 
-def _expanded_size(node: yaml.Node, known: dict[int, int], above: set[int]) -> int:
-    """Number of values after anchors are expanded, each node visited once; a loop counts as too many."""
+def _tag_fits(node: yaml.Node) -> bool:
+    """Whether a tag, written out or not, is one of the core and says what the value is."""
+    if isinstance(node, yaml.ScalarNode):
+        pattern, _ = SCALARS.get(node.tag, (None, []))
+        return bool(node.tag == f"{PREFIX}str" or (pattern and pattern.match(node.value)))
+    return bool(node.tag == PREFIX + ("map" if isinstance(node, yaml.MappingNode) else "seq"))
+
+
+def _expanded(node: yaml.Node, known: dict[int, tuple[int, int]], above: set[int]) -> tuple[int, int]:
+    """Values and levels after anchors are expanded, each node visited once; a loop counts as too many."""
     if id(node) in above:
-        return MAX_NODES + 1
+        return MAX_NODES + 1, 0
     if id(node) not in known:
         above.add(id(node))
-        known[id(node)] = 1 + sum(_expanded_size(child, known, above) for child in _children(node))
+        below = [_expanded(child, known, above) for child in _children(node)]
         above.discard(id(node))
+        known[id(node)] = (
+            1 + sum(size for size, _ in below),
+            1 + max((depth for _, depth in below), default=0),
+        )
     return known[id(node)]
 
 
@@ -186,6 +210,6 @@ def _scalar(kind: str, text: str) -> Any:
         case "int":
             return int(text) if len(text) < 20 else text
         case "float":
-            return float(text.replace(".inf", "inf").replace(".nan", "nan").lower().lstrip("+"))
+            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
         case _:
             return text

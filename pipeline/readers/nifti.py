@@ -89,7 +89,7 @@ def inspect(path: Path) -> Facts:
 
 def _inspected(path: Path) -> _Layout:
     check_regular_file(path)
-    layout = _layout(path, next(_pieces(path), b""))
+    layout = _layout(path, _start(path))
     size = path.stat().st_size
     if layout.nbytes > BOMB_BYTES and layout.nbytes > BOMB_RATIO * size:
         reason = f"{size} bytes declare {layout.nbytes} bytes of voxels"
@@ -97,56 +97,74 @@ def _inspected(path: Path) -> _Layout:
     return layout
 
 
+def _start(path: Path) -> bytes:
+    """The first bytes; members of a gzip file may be as small as they like."""
+    start = b""
+    for piece, _ in _pieces(path):
+        start += piece
+        if len(start) >= HEADER_BYTES:
+            break
+    return start
+
+
 def _content(path: Path, layout: _Layout) -> tuple[NDArray[np.uint8], int]:
     """The bytes up to the last voxel, and how many follow. Reads to the end, past every checksum."""
     wanted = layout.offset + layout.nbytes
     most = wanted + layout.nbytes // 2 + HEADER_BYTES
     data = np.empty(wanted, np.uint8)
-    filled = 0
-    for piece in _pieces(path):
-        room = data[filled : filled + len(piece)]
-        room[:] = np.frombuffer(piece, np.uint8, len(room))
-        filled += len(piece)
-        if filled > most:
+    filled = junk = 0
+    for piece, inside in _pieces(path):
+        if inside:
+            room = data[filled : filled + len(piece)]
+            room[:] = np.frombuffer(piece, np.uint8, len(room))
+            filled += len(piece)
+        else:
+            junk += len(piece)
+        if filled + junk > most:
             reason = f"over {most} bytes; its header declares {wanted}"
             raise SourceError.of(path, "size-mismatch", reason, "check its datatype and dimensions")
     if filled < wanted:
         raise SourceError.of(path, "truncated", f"{filled} bytes; its header declares {wanted}", FETCH)
-    return data, filled - wanted
+    return data, filled + junk - wanted
 
 
-def _pieces(path: Path) -> Iterator[bytes]:
-    """The content in small pieces, so that a gzip bomb is noticed before it has grown."""
+def _pieces(path: Path) -> Iterator[tuple[bytes, bool]]:
+    """The content in small pieces, so that a gzip bomb is noticed before it has grown.
+
+    Each with whether it is content, or only follows a gzip file, where no checksum covers it.
+    """
     try:
         with path.open("rb") as file:
             first = file.read(PIECE_BYTES)
-            yield from (_inflated(path, file, first) if first[:2] == GZIP else _raw(file, first))
+            yield from (_inflated(path, file, first) if first[:2] == GZIP else _raw(file, first, inside=True))
     except OSError as error:
         raise SourceError.of(
             path, "unreadable", str(error.strerror), "check permissions and the disk"
         ) from None
 
 
-def _raw(file: BinaryIO, first: bytes) -> Iterator[bytes]:
-    yield first
+def _raw(file: BinaryIO, first: bytes, *, inside: bool) -> Iterator[tuple[bytes, bool]]:
+    yield first, inside
     while piece := file.read(PIECE_BYTES):
-        yield piece
+        yield piece, inside
 
 
-def _inflated(path: Path, file: BinaryIO, piece: bytes) -> Iterator[bytes]:
+def _inflated(path: Path, file: BinaryIO, piece: bytes) -> Iterator[tuple[bytes, bool]]:
     """All members of a gzip file, each to its checksum; what follows the last one comes as it is."""
     try:
         while piece[:2] == GZIP:
             member = decompressobj(GZIP_WINDOW)
             while piece and not member.eof:
-                yield member.decompress(piece)
-                piece = member.unused_data or file.read(PIECE_BYTES)
+                yield member.decompress(piece), True
+                piece = member.unused_data
+                if len(piece) < len(GZIP):
+                    piece += file.read(PIECE_BYTES)
             if not member.eof:
                 raise SourceError.of(path, "truncated", "its gzip data ends early", FETCH)
     except BAD_GZIP:
         raise SourceError.of(path, "gzip-crc", "its gzip data or checksum is damaged", FETCH) from None
     if piece:
-        yield from _raw(file, piece)
+        yield from _raw(file, piece, inside=False)
 
 
 def _voxels(data: NDArray[np.uint8], layout: _Layout) -> NDArray[Any]:
@@ -160,7 +178,11 @@ def _voxels(data: NDArray[np.uint8], layout: _Layout) -> NDArray[Any]:
 def _layout(path: Path, start: bytes) -> _Layout:
     header = _header(path, start)
     shape = _shape(path, header)
-    dtype = header.get_data_dtype()
+    try:
+        dtype = header.get_data_dtype()
+    except (HeaderDataError, KeyError):
+        reason = f"its datatype code {header['datatype']} is not known"
+        raise SourceError.of(path, "unsupported-dtype", reason, "convert it to integers or floats") from None
     if dtype.kind not in "iuf":
         reason = f"voxels of type {dtype}"
         raise SourceError.of(path, "unsupported-dtype", reason, "convert it to integers or floats")
@@ -177,8 +199,7 @@ def _header(path: Path, start: bytes) -> Nifti1Header:
                 header = kind(start[: kind.sizeof_hdr], check=False)  # type: ignore[no-untyped-call]
                 if header["magic"].item().rstrip(b"\0")[:2] != b"n+":
                     break
-                header.get_data_dtype()
-            except (HeaderDataError, KeyError) as error:
+            except HeaderDataError as error:
                 raise SourceError.of(path, "bad-header", str(error), FETCH) from None
             return header
     raise SourceError.of(path, "not-nifti", "its content is not single-file NIfTI", "remove it or convert it")
@@ -223,6 +244,8 @@ def _affine(path: Path, header: Nifti1Header) -> tuple[Float64, list[str]]:
     if not (np.isfinite(pixdim).all() and (pixdim > 0).all() and (pixdim < 1000).all()):
         raise SourceError.of(path, "bad-spacing", f"voxels of {pixdim.tolist()} mm", FETCH)
     coded = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
+    if abs(header["pixdim"][0]) != 1:
+        header["pixdim"][0] = 1  # nifti1.h: a qfac that is not set means 1
     try:
         affine = np.asarray(header.get_best_affine(), np.float64)
     except (HeaderDataError, ValueError) as error:

@@ -55,14 +55,21 @@ def inspect(path: Path) -> Facts:
 
 def _open(path: Path) -> Any:
     check_regular_file(path)
-    with path.open("rb") as file:
-        start = file.read(16)
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except OSError as error:
+        raise SourceError.of(
+            path, "unreadable", str(error.strerror), "check permissions and the disk"
+        ) from None
     _check_container(path, start)
     # Remarks of FFmpeg and OpenCV go to stderr past Python; what matters is told by the counts.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     cv2.setNumThreads(1)
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    # Bytes: a name that is not UTF-8 as text crashes OpenCV. Absolute: `http:a.avi` is a file, not a host.
+    name: Any = os.fsencode(path.absolute())
+    capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     if not capture.isOpened():
         capture.release()
         reason = "no video stream can be opened (cut before its index, sound only, or an unknown codec)"
@@ -95,7 +102,7 @@ def _facts(path: Path, capture: Any) -> Facts:
     size = [int(capture.get(axis)) for axis in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)]
     fps = float(capture.get(cv2.CAP_PROP_FPS))
     return {
-        "shape": [declared, *(size[::-1] if rotation in (90, 270) else size)],
+        "shape": [declared, *size],
         "frames_declared": declared,
         "codec": fourcc.decode("ascii", "replace"),
         "fps": round(fps, 3) if np.isfinite(fps) else 0.0,

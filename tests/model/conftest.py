@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from model.network import small_net
+from model.run import Config, Settings, create_run, describe
+from model.weights import save_weights
 from pipeline.store import Header, Row, Store, open_store, write_chunk, write_store
 
 CLASSES = ("Infiltrative", "Focal", "Tuberculoma")
@@ -94,3 +97,17 @@ def any_order() -> Iterator[None]:
     from tensorflow.python.framework import config
 
     config.disable_op_determinism()
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Path]:
+    """A run that was never trained: random weights."""
+
+    def make(store: Store, split: Path, *, name: str = "run", **settings: object) -> Path:
+        folder = tmp_path / name
+        create_run(folder, Config(Settings(model="viptt-net-small", **settings), describe(store, split)))
+        net = small_net((*store.header.shape, 1), len(store.header.classes))
+        save_weights(net, folder / "model.weights.h5")
+        return folder
+
+    return make

@@ -6,29 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.metrics import evaluate, score, table
-from model.network import small_net
-from model.run import CONFIG, Config, Settings, create_run, describe
-from model.weights import save_weights
+from model.metrics import evaluate, intervals, score, table
+from model.run import CONFIG
 from pipeline.errors import ConfigError, IntegrityError
 from pipeline.store import Store
 
 MakeStore = Callable[..., Store]
 MakeSplit = Callable[..., Path]
-
-
-@pytest.fixture
-def make_run(tmp_path: Path) -> Callable[..., Path]:
-    """A run that was never trained: random weights."""
-
-    def make(store: Store, split: Path, *, name: str = "run") -> Path:
-        folder = tmp_path / name
-        create_run(folder, Config(Settings(model="viptt-net-small"), describe(store, split)))
-        net = small_net((*store.header.shape, 1), len(store.header.classes))
-        save_weights(net, folder / "model.weights.h5")
-        return folder
-
-    return make
 
 
 def by_hand(confusion: list[list[int]]) -> tuple[float, float, list[float]]:
@@ -71,6 +55,30 @@ def test_classes_may_be_absent() -> None:
 
 def test_kappa_of_one_class_is_not_defined() -> None:
     assert score([1, 1], [1, 1], ["a", "b"]).kappa is None
+
+
+def test_the_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    """Draw samples from a known table; about 95 of 100 intervals must hold the known scores."""
+    truth = np.array([[0.35, 0.15], [0.10, 0.40]])  # accuracy 0.75, kappa 0.5
+    rng = np.random.default_rng(0)
+    held = {"accuracy": 0, "kappa": 0}
+    for _ in range(100):
+        confusion = rng.multinomial(200, truth.ravel()).reshape(2, 2)
+        found = intervals(confusion, ["a", "b"], draws=500)
+        for name, value in (("accuracy", 0.75), ("kappa", 0.5)):
+            held[name] += found[name][0] <= value <= found[name][1]
+    assert all(88 <= count <= 99 for count in held.values()), held
+
+
+def test_the_width_of_an_interval_is_that_of_the_binomial_distribution() -> None:
+    low, high = intervals(np.array([[60, 20], [10, 10]]), ["a", "b"])["accuracy"]
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.7 * 0.3 / 100), rel=0.1)
+
+
+def test_a_score_that_is_not_defined_has_no_interval() -> None:
+    found = intervals(np.array([[3, 0], [0, 0]]), ["a", "b"])
+    assert set(found) == {"accuracy", "f1 a"}
+    assert found["accuracy"] == (1.0, 1.0)
 
 
 # --- evaluate -----------------------------------------------------------------------------------

@@ -78,7 +78,9 @@ def test_a_run_explains_itself(trained: Callable, tmp_path: Path) -> None:
 
 
 def test_it_learns(trained: Callable) -> None:
-    settings = replace(SETTINGS, epochs=40, stop_patience=40, plateau_patience=40, optimizer="adam", learning_rate=1e-3)
+    settings = replace(
+        SETTINGS, epochs=40, stop_patience=40, plateau_patience=40, optimizer="adam", learning_rate=1e-3
+    )
     run, _ = trained(settings)
     losses = [float(row["loss"]) for row in history_of(run)]
     assert min(losses) < 0.5 * losses[0]

@@ -385,7 +385,13 @@ def test_names_that_are_not_utf8(dataset, tmp_path):
     name = os.fsdecode(b"\xff/v_Row_g02_c01.avi")
     (tmp_path / "raw" / name).parent.mkdir()
     (tmp_path / "raw" / name).touch()
-    assert [sample.source for sample in list_samples(ucf).samples] == ["v_Row_g01_c01.avi", name]
+    listing = list_samples(ucf, allow_missing=True)
+    assert [sample.source for sample in listing.samples] == ["v_Row_g01_c01.avi"]
+    assert [(item.source, item.problem.code) for item in listing.unmatched] == [
+        (r"\xff/v_Row_g02_c01.avi", "bad-name")
+    ]
+    with pytest.raises(ConfigError, match="bad-name"):
+        list_samples(ucf)
 
 
 # --- any table ----------------------------------------------------------------------------------
