@@ -518,7 +518,10 @@ def _verification_text(item: "Verification", quick: bool) -> str:
 )
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for --export.")
 @click.option("--import", "given", type=click.Path(path_type=Path), help="Take the parts from a file.")
-@click.option("--fold", type=click.IntRange(min=0), help="The fold of an imported file that validates.")
+@click.option(
+    "--folds", type=click.IntRange(min=2), help="Draw so many equal parts.  [default: the catalog's]"
+)
+@click.option("--fold", type=click.IntRange(min=0), help="Of folds, drawn or imported: this one validates.")
 @_common
 def split(
     names: tuple[str, ...],
@@ -526,6 +529,7 @@ def split(
     form: str | None,
     out: Path | None,
     given: Path | None,
+    folds: int | None,
     fold: int | None,
 ) -> int:
     """Divide stores into parts, stratified and grouped, and write the split files."""
@@ -541,7 +545,8 @@ def split(
         if only_check:
             splits.append(read_split(file))
         else:
-            splits.append(import_split(given, store, fold=fold) if given else _draw(dataset, store))
+            drawn = import_split(given, store, fold=fold) if given else _draw(dataset, store, folds, fold)
+            splits.append(drawn)
             write_split(file, splits[-1])
             _say(f"{dataset.name}: wrote {file}")
         for warning in splits[-1].warnings:
@@ -566,20 +571,22 @@ def _split_document(split: "Split") -> dict[str, Any]:
     return document
 
 
-def _draw(dataset: "NiftiDataset | VideoDataset", store: "Store") -> "Split":
-    """A split as the catalog asks for; the test part of an earlier one stays as it is."""
-    from pipeline.split import equal_folds, make_split, read_split
+def _draw(
+    dataset: "NiftiDataset | VideoDataset", store: "Store", folds: int | None, fold: int | None
+) -> "Split":
+    """A split as catalog and options ask for; the test part of an earlier one stays as it is."""
+    from pipeline.split import choose_fold, equal_folds, make_split, read_split
 
-    plan = dataset.split
-    frozen = read_split(plan.file) if plan.file.exists() and "test" in plan.fractions else None
-    return make_split(
+    plan, folds = dataset.split, folds or dataset.split.folds
+    drawn = make_split(
         store,
-        fractions=equal_folds(plan.folds) if plan.folds else plan.fractions,
+        fractions=equal_folds(folds) if folds else plan.fractions,
         seed=plan.seed,
         method=None if plan.method == "auto" else plan.method,
         grouped=plan.group == "auto",
-        frozen=frozen,
+        frozen=read_split(plan.file) if plan.file.exists() and "test" in plan.fractions else None,
     )
+    return drawn if fold is None else choose_fold(drawn, fold)
 
 
 # --- train and evaluate -------------------------------------------------------------------------

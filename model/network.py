@@ -145,8 +145,10 @@ def _small(height: int, width: int) -> keras.Model:
     frame = keras.Input((height, width, 3))
     features = frame
     for filters in (16, 32, 64, 64):
-        features = layers.Conv2D(filters, 3, padding="same", activation="relu")(features)
-        features = layers.MaxPooling2D()(features)
+        features = layers.Conv2D(filters, 3, padding="same", use_bias=False)(features)
+        # Not in VGG-16; from random weights and few samples, nothing is learned without it.
+        features = layers.BatchNormalization(momentum=0.9)(features)
+        features = layers.MaxPooling2D()(layers.Activation("relu")(features))
     return keras.Model(frame, layers.GlobalAveragePooling2D()(features), name=BACKBONE)
 
 

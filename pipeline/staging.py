@@ -65,13 +65,18 @@ def open_staging(store: Path) -> Iterator[Staging]:
     """
     _check_place(store)
     root = store.with_name(store.name + ".building")
-    with _locked(root, store):
-        if not _is_ours(root):
-            raise ConfigError.of(root, "not-ours", "it was not made by viptt", "move it away")
-        for folder in FOLDERS:
-            (root / folder).mkdir(exist_ok=True)
-        _restore_old(root, store)
-        yield Staging(root)
+    try:
+        with _locked(root, store):
+            if not _is_ours(root):
+                raise ConfigError.of(root, "not-ours", "it was not made by viptt", "move it away")
+            for folder in FOLDERS:
+                (root / folder).mkdir(exist_ok=True)
+            _restore_old(root, store)
+            yield Staging(root)
+    except OSError as error:
+        reason = str(error.strerror or error)
+        where = error.filename or store
+        raise ResourceError.of(where, "cannot-write", reason, "free space or fix permissions") from error
 
 
 def read_entry(path: Path) -> Entry | None:
@@ -98,14 +103,11 @@ def publish(
     """
     tree, old = staging.root / "store", staging.root / "old"
     shutil.rmtree(tree, ignore_errors=True)
-    try:
-        digest = write_store(tree, header, rows, chunks)
-        if store.exists():
-            store.rename(old)
-        tree.rename(store)
-        sync_directory(store.parent)
-    except OSError as error:
-        raise _cannot_write(store, error) from error
+    digest = write_store(tree, header, rows, chunks)
+    if store.exists():
+        store.rename(old)
+    tree.rename(store)
+    sync_directory(store.parent)
     return digest
 
 
@@ -135,10 +137,7 @@ def _check_place(store: Path) -> None:
 @contextmanager
 def _locked(root: Path, store: Path) -> Iterator[None]:
     """Lock the staging folder itself: the system frees the lock when its holder ends, however it ends."""
-    try:
-        descriptor = _lock(root)
-    except OSError as error:
-        raise _cannot_write(root, error) from error
+    descriptor = _lock(root)
     if descriptor is None:
         reason = f"another build holds it ({_owner(root)})"
         raise BusyError.of(store, "busy", reason, "wait for it, or stop it")
@@ -197,7 +196,3 @@ def _restore_old(root: Path, store: Path) -> None:
         old.rename(store)
         sync_directory(store.parent)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _cannot_write(path: Path, error: OSError) -> ResourceError:
-    return ResourceError.of(path, "cannot-write", str(error.strerror), "free space or fix permissions")

@@ -225,7 +225,15 @@ def _root_document(header: Header, samples: int, digest: str, files: Json) -> by
     }
     attributes: dict[str, Any] = {"viptt": viptt, "viptt_integrity": {"files": files}}
     document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    attributes["viptt_integrity"]["document"] = hashlib.sha256(canonical_json(document)).hexdigest()
+    attributes["viptt_integrity"]["document"] = _sha256(document)
+    return _rendered(document)
+
+
+def _sha256(document: Json) -> str:
+    return hashlib.sha256(canonical_json(document)).hexdigest()
+
+
+def _rendered(document: Json) -> bytes:
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
@@ -239,8 +247,8 @@ def open_store(path: Path | str) -> Store:
     format, or if its metadata or table have changed since it was published.
     """
     path = Path(path)
-    document = _read_root(path)
-    viptt = _checked_attributes(path, document)
+    document, text = _read_root(path)
+    viptt = _checked_attributes(path, document, text)
     header = Header(viptt["dataset"], viptt["recipe"], tuple(viptt["classes"]), viptt["created_with"])
     rows = _read_rows(path)
     if digest_of(header.recipe, header.classes, rows) != viptt["digest"] or len(rows) != viptt["samples"]:
@@ -258,7 +266,7 @@ def is_store(path: Path) -> bool:
         return False
 
 
-def _read_root(path: Path) -> dict[str, Any]:
+def _read_root(path: Path) -> tuple[dict[str, Any], bytes]:
     try:
         text = (path / ROOT).read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -270,10 +278,10 @@ def _read_root(path: Path) -> dict[str, Any]:
         raise IntegrityError.of(path / ROOT, "metadata-damaged", "it is not JSON any more", REBUILD) from None
     if not isinstance(document, dict):
         raise IntegrityError.of(path / ROOT, "metadata-damaged", "it is not a JSON object", REBUILD)
-    return document
+    return document, text
 
 
-def _checked_attributes(path: Path, document: dict[str, Any]) -> Json:
+def _checked_attributes(path: Path, document: dict[str, Any], text: bytes) -> Json:
     attributes = document.get("attributes")
     attributes = attributes if isinstance(attributes, dict) else {}
     viptt = attributes.get("viptt")
@@ -283,19 +291,20 @@ def _checked_attributes(path: Path, document: dict[str, Any]) -> Json:
     if viptt.get("format") != FORMAT:
         reason = f"format {viptt.get('format')!r}; this version reads format {FORMAT}"
         raise IntegrityError.of(path, "store-format", reason, "build it again with this version")
-    _check_document(path, document, attributes)
+    _check_document(path, document, attributes, text)
     for name, sha256 in attributes["viptt_integrity"]["files"].items():
         _check_file(path / name, sha256)
     return viptt
 
 
-def _check_document(path: Path, document: dict[str, Any], attributes: dict[str, Any]) -> None:
+def _check_document(path: Path, document: dict[str, Any], attributes: dict[str, Any], text: bytes) -> None:
+    """Compare the document with its own hash, and the text with the one way in which we write it."""
     damaged = IntegrityError.of(path / ROOT, "metadata-damaged", "its content has changed", REBUILD)
     integrity = attributes.get("viptt_integrity")
     if not isinstance(integrity, dict) or not isinstance(integrity.get("files"), dict):
         raise damaged
     bare = {**document, "attributes": {**attributes, "viptt_integrity": {"files": integrity["files"]}}}
-    if hashlib.sha256(canonical_json(bare)).hexdigest() != integrity.get("document"):
+    if text != _rendered(document) or _sha256(bare) != integrity.get("document"):
         raise damaged
 
 

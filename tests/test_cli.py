@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -201,3 +203,99 @@ def test_closed_stdout_ends_quietly(ct):
     )
     os.close(write)
     assert "Traceback" not in process.stderr
+
+
+# --- several at once, and signals ---------------------------------------------------------------
+
+BUILD = "import sys, cli; cli.main(['build', '--scheduler', 'sync', *sys.argv[1:]])"
+
+
+def start(catalog: Path, *options: str, code: str = BUILD) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", code, "--catalog", str(catalog), *options]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_work(catalog: Path, process: subprocess.Popen[str]) -> None:
+    journal = catalog.parent / "cache/ct.zarr.building/journal"
+    while process.poll() is None and not list(journal.glob("*.json")):
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_only_one_of_many_builds_works(tmp_path, ct_dataset, count):
+    """The first is halted in the middle of its work, so that the others surely meet it."""
+    catalog = ct_dataset(tmp_path, scans=10, size=(80, 80, 60))
+    first = start(catalog)
+    wait_for_work(catalog, first)
+    first.send_signal(signal.SIGSTOP)
+    others = [start(catalog) for _ in range(count - 1)]
+    told = [process.communicate()[1] for process in others]
+    first.send_signal(signal.SIGCONT)
+    first.communicate()
+    assert first.returncode == 0
+    for process, text in zip(others, told, strict=True):
+        assert process.returncode == 5
+        assert f"another build holds it (process {first.pid} on " in text
+
+
+def test_a_killed_holder_frees_the_store(tmp_path, ct_dataset):
+    catalog = ct_dataset(tmp_path, scans=10, size=(80, 80, 60))
+    first = start(catalog)
+    wait_for_work(catalog, first)
+    first.kill()
+    first.communicate()
+    assert build(catalog).exit_code == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("scheduler", ["sync", "local"])
+def test_signals_end_a_build_that_can_be_resumed(tmp_path, ct_dataset, number, code, scheduler):
+    catalog = ct_dataset(tmp_path, scans=40, size=(120, 120, 60))
+    process = start(catalog, "--scheduler", scheduler, "--workers", "1")
+    wait_for_work(catalog, process)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == code, told
+    assert "Traceback" not in told
+    assert not (tmp_path / "cache/ct.zarr").exists()
+    result = build(catalog)
+    assert result.exit_code == 0
+    assert "0 kept from before" not in result.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_full_disk_is_exit_6_and_the_build_resumes(tmp_path, ct_dataset):
+    catalog = ct_dataset(tmp_path, scans=6, recipe={"shape": [20, 100, 100]})
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(cache)]
+    if subprocess.run(mount, check=False).returncode:
+        pytest.skip("no small disk can be mounted here")
+    try:
+        result = build(catalog)
+        assert result.exit_code == 6
+        assert "No space left on device" in result.stderr
+        assert not (cache / "ct.zarr").exists()
+        subprocess.run(["mount", "-o", "remount,size=50m", str(cache)], check=True)
+        result = build(catalog)
+        assert result.exit_code == 0
+        assert "0 kept from before" not in result.stderr
+    finally:
+        subprocess.run(["umount", str(cache)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_read_only_target_is_exit_6(ct):
+    (ct.parent / "cache").mkdir(mode=0o500)
+    assert build(ct).exit_code == 6
+
+
+def test_verify_repair_brings_the_bytes_back(ct):
+    build(ct)
+    chunk = ct.parent / "cache/ct.zarr/volume/c/2/0/0/0"
+    good = chunk.read_bytes()
+    chunk.write_bytes(good[:100] + b"x" + good[101:])
+    assert viptt("verify", "--catalog", ct).exit_code == 4
+    result = viptt("verify", "--repair", "--catalog", ct)
+    assert result.exit_code == 0
+    assert chunk.read_bytes() == good
