@@ -590,7 +590,7 @@ def choose_fold(split: Split, index: int) -> Split:
         counts={TRAIN: trained} | _renamed(split.counts, names),
         class_weights=class_weights(trained),
         groups={TRAIN: sum(split.groups.get(name, 0) for name in rest)} | _renamed(split.groups, names),
-        leaked=_renamed(split.leaked, names),
+        leaked={TRAIN: 0} | _renamed(split.leaked, names),
     )
 
 
