@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 READY := $(VENV)/ready
 
-.PHONY: help setup demo test slow lint types check bench schema
+.PHONY: help setup demo test slow lint types check bench schema pins
 
 help:
 	@echo "make setup   virtual environment with the pinned versions"
@@ -14,6 +14,7 @@ help:
 	@echo "make slow    the tests that take longer"
 	@echo "make check   what CI runs: lint, types, test, slow, demo"
 	@echo "make bench   the benchmarks, as ratios within one run"
+	@echo "make pins    resolve requirements.txt anew (needs uv)"
 	@echo "make schema  write docs/data_catalog.schema.json anew"
 
 setup: $(READY)
@@ -49,3 +50,10 @@ bench: setup
 
 schema: setup
 	$(BIN)/python -c 'import json; from pipeline.catalog import json_schema; print(json.dumps(json_schema(), indent=2))' > docs/data_catalog.schema.json
+
+# One set of pins for all: the platform that uv resolved for is taken out of its markers.
+pins:
+	uv pip compile pyproject.toml --extra all --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file requirements.txt
+	sed -i -E "s/ ; python_full_version < '3.14' and sys_platform == 'linux' / /; s/ and sys_platform == 'linux'//; \
+		s/\(?python_full_version < '3.14' and platform_python_implementation/platform_python_implementation/" requirements.txt
