@@ -30,7 +30,7 @@ from itertools import accumulate, combinations, islice, permutations
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, some
 
 EXHAUSTIVE_UNITS = 12
 SEARCH_NODES = 20_000
@@ -281,6 +281,7 @@ def _components(units: list[_Unit], plan: _Plan) -> list[_Component]:
 
 
 def find_root(root: list[int], index: int) -> int:
+    """The representative of a set in a union-find forest; shortens the path on the way."""
     while root[index] != index:
         root[index] = index = root[root[index]]
     return index

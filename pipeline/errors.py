@@ -13,6 +13,7 @@ Each prints as one line, ``WHERE: reason-code: plain reason → what to do``.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -83,6 +84,13 @@ class ResourceError(VipttError):
     """Disk, memory or permission."""
 
     exit_code = 6
+
+
+def some(names: Sequence[str], word: str) -> str:
+    """`3 ids: a, b, c` or `1200 ids, first a, b, c, d, e`."""
+    plural = word if len(names) == 1 else f"{word}s"
+    shown = ", ".join(names[:5])
+    return f"{len(names)} {plural}: {shown}" if len(names) <= 5 else f"{len(names)} {plural}, first {shown}"
 
 
 _LINE = re.compile(r"IntegrityError: (?P<where>.+?): (?P<code>[a-z-]+): (?P<reason>.+?) → (?P<remedy>[^\n]+)")

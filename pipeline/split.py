@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.draw import assign, equal_folds, find_root, whole_shares
-from pipeline.errors import ConfigError, IntegrityError, Problem
+from pipeline.errors import ConfigError, IntegrityError, Problem, some
 from pipeline.split_formats import (
     REDRAW,
     TEST,
@@ -26,7 +26,6 @@ from pipeline.split_formats import (
     id_problems,
     read_lists,
     read_split,
-    some,
     train_part,
     write_split,
 )

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import ConfigError, IntegrityError, Problem, ResourceError
+from pipeline.errors import ConfigError, IntegrityError, Problem, ResourceError, some
 
 if TYPE_CHECKING:  # reading our own file needs nothing but the standard library
     from pipeline.store import Row, Store
@@ -606,10 +606,3 @@ IMPORTS: Mapping[str, Import] = {
     "monai": _from_monai,
     "csv": _from_csv,
 }
-
-
-def some(names: Sequence[str], word: str) -> str:
-    """`3 ids: a, b, c` or `1200 ids, first a, b, c, d, e`."""
-    plural = word if len(names) == 1 else f"{word}s"
-    shown = ", ".join(names[:5])
-    return f"{len(names)} {plural}: {shown}" if len(names) <= 5 else f"{len(names)} {plural}, first {shown}"
