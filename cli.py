@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -609,6 +609,8 @@ def _draw(
 @click.option("--batch-size", type=int, help="Samples in a step.  [default: 2]")
 @click.option("--optimizer", type=click.Choice(["sgd", "adam"]), help="[default: sgd]")
 @click.option("--learning-rate", type=float, help="[default: 0.001]")
+@click.option("--plateau-patience", type=int, help="Epochs until the rate falls to a tenth.  [default: 5]")
+@click.option("--stop-patience", type=int, help="Epochs without a better loss until the end.  [default: 8]")
 @click.option("--seed", type=int, help="Of weights and order.  [default: 0]")
 @click.option(
     "--run", "folder", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/DATASET]"
@@ -664,15 +666,29 @@ def evaluate(run: Path, name: str | None, part: str, batch_size: int) -> int:
 def _training_packages() -> Iterator[None]:
     """Import the model's packages quietly; say how to get them where they are missing."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     try:
-        yield
+        with nullcontext() if _settings().verbosity > 0 else _native_stderr_closed():
+            yield
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] in ("model", "pipeline"):
             raise
         reason = f"{error.name} is not installed"
         raise ConfigError.of("viptt", "missing-package", reason, "run `pip install 'viptt[train]'`") from None
+
+
+@contextmanager
+def _native_stderr_closed() -> Iterator[None]:
+    """Keep what TensorFlow's C++ says while it is imported, about GPUs that are not there, from the user."""
+    sys.stderr.flush()
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
 
 
 # --- demo ---------------------------------------------------------------------------------------
@@ -699,23 +715,23 @@ def demo(folder: Path, no_train: bool) -> int:
 
 def _demo_commands(folder: Path, no_train: bool) -> list[list[str]]:
     clips, scans = str(folder / "runs/clips"), str(folder / "runs/ct")
-    small = ["--model", "viptt-net-small", "--optimizer", "adam", "--weights", "none"]
+    small = [
+        "--model",
+        "viptt-net-small",
+        "--weights",
+        "none",
+        "--optimizer",
+        "adam",
+        "--learning-rate",
+        "0.0005",
+    ]
+    small += ["--batch-size", "4", "--plateau-patience", "40", "--stop-patience", "40"]
+    tuned = ["--strategy", "pt+cw+aug", "--init", clips]
     prepare = [["check"], ["build"], ["split"], ["verify"]]
     learn = [
-        ["train", "demo_clips", *small, "--no-freeze", "--epochs", "6", "--run", clips],
-        [
-            "train",
-            "demo_ct",
-            *small,
-            "--strategy",
-            "pt+cw+aug",
-            "--init",
-            clips,
-            "--epochs",
-            "12",
-            "--run",
-            scans,
-        ],
+        ["train", "demo_clips", *small, "--no-freeze", "--epochs", "15", "--run", clips],
+        ["evaluate", clips],
+        ["train", "demo_ct", *small, *tuned, "--epochs", "40", "--run", scans],
         ["evaluate", scans],
     ]
     return prepare if no_train else prepare + learn

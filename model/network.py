@@ -41,7 +41,7 @@ def small_net(
     *,
     weights: str | None = "none",
 ) -> keras.Model:
-    """Build the same network around a backbone of four small convolutions, for demos and tests.
+    """Build the same network around a backbone of five small convolutions, for demos and tests.
 
     There are no ImageNet weights for it; ``weights`` are "none" or a file. Raises as ``viptt_net``.
     """
@@ -141,13 +141,16 @@ def _vgg16(height: int, width: int, weights: str | None) -> keras.Model:
 
 
 def _small(height: int, width: int) -> keras.Model:
-    """Four convolutions, each halving the frame: (N, height, width, 3) to (N, 64)."""
+    """Five convolutions, each halving the frame: (N, height, width, 3) to (N, 64)."""
     frame = keras.Input((height, width, 3))
     features = frame
-    for filters in (16, 32, 64, 64):
-        features = layers.Conv2D(filters, 3, padding="same", use_bias=False)(features)
-        # Not in VGG-16; from random weights and few samples, nothing is learned without it.
-        features = layers.BatchNormalization(momentum=0.9)(features)
+    for filters in (16, 32, 64, 64, 64):
+        features = layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal")(
+            features
+        )
+        # Not in VGG-16; from random weights and few samples, nothing is learned without it. The low
+        # momentum is for few steps: with 0.99 the averages still lag behind when training ends.
+        features = layers.BatchNormalization(momentum=0.8)(features)
         features = layers.MaxPooling2D()(layers.Activation("relu")(features))
     return keras.Model(frame, layers.GlobalAveragePooling2D()(features), name=BACKBONE)
 

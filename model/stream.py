@@ -137,11 +137,12 @@ def _reading(store: Store) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, 
 
 
 def _scaling(store: Store) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    full = 255.0 if store.header.dtype == np.uint8 else 1.0
+    full = 255 if store.header.dtype == np.uint8 else None
     classes = len(store.header.classes)
 
     def scale(volumes: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.cast(volumes, tf.float32)[..., tf.newaxis] / full, tf.one_hot(labels, classes)
+        values = tf.cast(volumes, tf.float32)[..., tf.newaxis]
+        return values / full if full else values, tf.one_hot(labels, classes)
 
     return scale
 

@@ -1,0 +1,140 @@
+"""T13, T15: builds whose workers are killed from outside about once a second, and their memory.
+
+test_chaos.py CATALOG SCHEDULER WORKERS    build, then print the peaks of memory of every process
+"""
+
+import hashlib
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from test_fuzz import memory_of
+from test_isolation import Clumsy, Glutton, Hang, Segfault
+
+from pipeline.build import Options, build, make_plan
+from pipeline.catalog import load_catalog
+from pipeline.staging import Staging
+from pipeline.store import open_store
+
+MIB = 1 << 20
+
+
+def workers_of(process: psutil.Process) -> list[psutil.Process]:
+    """Its worker processes, also those that are only starting."""
+    found = []
+    for child in process.children():
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+# --- T13 ----------------------------------------------------------------------------------------
+
+GOOD = 100
+POISON = {
+    11: (Segfault, "crash"),
+    37: (Hang, "timeout"),
+    63: (Glutton, "memory"),
+    89: (Clumsy, "decoder-failed"),
+}
+TIMEOUT = 4.0
+
+
+class Killer:
+    """Kills a worker, whichever it is, about once a second, from the first result on.
+
+    The source that hangs is spared after one kill: three deaths over a source without a word are told
+    as a crash, and its own death takes ``TIMEOUT`` seconds.
+    """
+
+    def __init__(self, seed: int, hanging: Path) -> None:
+        self.moments, self.hanging = random.Random(seed), hanging
+        self.begun, self.ended = threading.Event(), threading.Event()
+        self.kills, self.over_the_hang = 0, 0
+
+    def run(self) -> None:
+        self.begun.wait()
+        while not self.ended.wait(self.moments.uniform(0.5, 1.5)):
+            workers = workers_of(psutil.Process())
+            if workers:
+                self.kill(self.moments.choice(workers))
+
+    def kill(self, worker: psutil.Process) -> None:
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            hangs = any(file.path == str(self.hanging) for file in worker.open_files())
+            if hangs and self.over_the_hang:
+                return
+            worker.send_signal(signal.SIGKILL)
+            self.kills += 1
+            self.over_the_hang += hangs
+
+
+def trace_of(store: Path, source: str) -> Path:
+    """What a worker holds open while it reads a source."""
+    staging = Staging(store.resolve().with_name(store.name + ".building"))
+    return staging.journal(source).with_suffix(".trace")
+
+
+@contextmanager
+def killing(killer: Killer) -> Iterator[None]:
+    thread = threading.Thread(target=killer.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        killer.ended.set()
+        killer.begun.set()
+        thread.join()
+
+
+def sync_hashes(catalog: Path) -> dict[str, str]:
+    """Source → hash of its volume, built without any disturbance."""
+    (dataset,) = load_catalog(catalog).datasets.values()
+    dataset = dataset.model_copy(update={"store": dataset.store.with_name("calm.zarr")})
+    build(make_plan(dataset, Options(scheduler="sync")), Options(scheduler="sync"))
+    return {row.source: row.sha256 for row in open_store(dataset.store).rows}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_T13_kills_once_a_second_and_poison(tmp_path, ct_dataset):
+    seed = random.randrange(1 << 30)
+    catalog = ct_dataset(tmp_path, scans=GOOD + len(POISON), size=(64, 64, 40))
+    expected = sync_hashes(catalog)
+    (dataset,) = load_catalog(catalog).datasets.values()
+    options = Options(workers=2, timeout=TIMEOUT, memory="1GB")
+    plan = make_plan(dataset, options)
+    samples = list(plan.samples)
+    for index, (kind, _) in POISON.items():
+        samples[index] = replace(samples[index], path=kind(samples[index].path))
+    poison = {samples[index].source: code for index, (_, code) in POISON.items()}
+    hanging = next(source for source, code in poison.items() if code == "timeout")
+    killer = Killer(seed, trace_of(dataset.store, hanging))
+    with killing(killer):
+        summary = build(
+            replace(plan, samples=tuple(samples)), options, report=lambda result: killer.begun.set()
+        )
+    print(f"seed {seed}: {killer.kills} kills in {summary.seconds:.0f} s, {summary.samples} samples")
+    assert {item.source: item.problem.code for item in summary.quarantined} == poison
+    store = open_store(dataset.store)
+    assert {row.source: row.sha256 for row in store.rows} == {
+        source: sha256 for source, sha256 in expected.items() if source not in poison
+    }
+    for index, row in enumerate(store.rows):
+        assert hashlib.sha256(store.read(index).tobytes()).hexdigest() == row.sha256
+    assert len(store.rows) == GOOD
+    assert killer.kills > 5
+    assert not list(dataset.store.parent.glob("*.building"))
