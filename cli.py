@@ -662,6 +662,19 @@ def evaluate(run: Path, name: str | None, part: str, batch_size: int) -> int:
     return 0
 
 
+@main.command()
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_common
+def compare(runs: tuple[Path, ...]) -> int:
+    """Lay evaluated runs side by side, beside the paper's tables."""
+    with _training_packages():
+        from model import compare as comparison
+
+    rows = comparison.compare(runs)
+    _emit({"runs": [asdict(row) for row in rows]}, comparison.comparison_table(rows))
+    return 0
+
+
 @contextmanager
 def _training_packages() -> Iterator[None]:
     """Import the model's packages quietly; say how to get them where they are missing."""
