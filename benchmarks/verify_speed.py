@@ -78,13 +78,10 @@ def print_full(folder: Path) -> None:
     verifying, reading = seconds(lambda: verify(store.path)), seconds(lambda: read_all(store))
     bare, hashing = seconds(lambda: read_files(store)), seconds(lambda: hash_files(store))
     print(f"{VOLUMES} volumes of {store.header.volume_bytes / 1e6:.1f} MB, one core, warm cache")
-    print(f"  verify               {nbytes / verifying / 1e9:.2f} GB/s")
-    print(
-        f"  read and sha256      {nbytes / hashing / 1e9:.2f} GB/s; verify takes {verifying / hashing:.2f} of its time"
-    )
-    print(
-        f"  Store.read           {nbytes / reading / 1e9:.2f} GB/s; {reading / bare:.1f} times a bare read of the file"
-    )
+    speeds = [nbytes / taken / 1e9 for taken in (verifying, hashing, reading)]
+    print(f"  verify            {speeds[0]:.2f} GB/s, {verifying / hashing:.2f} times a bare read and sha256")
+    print(f"  read and sha256   {speeds[1]:.2f} GB/s")
+    print(f"  Store.read        {speeds[2]:.2f} GB/s, {reading / bare:.1f} times a bare read of the file")
 
 
 def print_tiny(folder: Path) -> None:
@@ -92,8 +89,8 @@ def print_tiny(folder: Path) -> None:
     quick, opening = seconds(lambda: verify(store.path, quick=True)), seconds(lambda: open_store(store.path))
     bytewise = seconds(lambda: verify(store.path))
     print(f"{SAMPLES} samples of {store.header.volume_bytes} bytes")
-    print(f"  verify --quick       {quick:.2f} s, of which opening the store {opening / quick:.0%}")
-    print(f"  verify               {bytewise / quick:.1f} times as long")
+    print(f"  verify --quick    {quick:.2f} s, of which opening the store {opening / quick:.0%}")
+    print(f"  verify            {bytewise / quick:.1f} times as long")
 
 
 def main() -> int:

@@ -32,7 +32,7 @@ class Lookup:
     weights: NDArray[np.float32]
 
 
-def lookup(height: int, width: int, angles: Sequence[float] = ANGLES) -> Lookup:
+def lookup(height: int, width: int, *, angles: Sequence[float] = ANGLES) -> Lookup:
     """Work out where each pixel of a slice of ``height`` times ``width`` comes from, per angle."""
     each = [_bilinear(height, width, angle) for angle in angles]
     sources, weights = zip(*each, strict=True)
@@ -93,7 +93,7 @@ class RandomRotation(keras.layers.Layer):  # type: ignore[misc]  # Keras has no 
 
     def __init__(self, height: int, width: int, *, angles: Sequence[float] = ANGLES, seed: int) -> None:
         super().__init__(name="rotation")
-        self.table = lookup(height, width, angles)
+        self.table = lookup(height, width, angles=angles)
         self.seeds = keras.random.SeedGenerator(seed)
 
     def call(self, volumes: Any, training: bool = False) -> Any:

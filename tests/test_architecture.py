@@ -31,7 +31,7 @@ HOMES = {
 }
 # Signatures that are promised to users with an option by position.
 POSITIONAL_OPTIONS = {
-    ("pipeline/split.py", "assign"),
+    ("pipeline/draw.py", "assign"),
     ("model/network.py", "viptt_net"),
     ("model/network.py", "small_net"),
 }

@@ -19,7 +19,7 @@ def by_scipy(volume: np.ndarray, angle: float) -> np.ndarray:
 def test_it_is_the_rotation_of_scipy(shape: tuple[int, int, int], angle: float) -> None:
     batch = volumes(2, shape)
     found = np.asarray(
-        rotate(keras.ops.convert_to_tensor(batch), np.array([0, 0]), lookup(*shape[1:], [angle]))
+        rotate(keras.ops.convert_to_tensor(batch), np.array([0, 0]), lookup(*shape[1:], angles=[angle]))
     )
     expected = np.stack([by_scipy(volume, angle) for volume in batch])
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)

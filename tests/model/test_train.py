@@ -100,7 +100,7 @@ def test_the_best_weights_are_kept(trained: Callable) -> None:
 
 
 def test_training_stops_where_the_validation_loss_stagnates(trained: Callable) -> None:
-    settings = replace(SETTINGS, epochs=30, learning_rate=1e-30, plateau_patience=2, stop_patience=3)
+    settings = replace(STILL, epochs=30, learning_rate=1e-30, plateau_patience=2, stop_patience=3)
     run, _ = trained(settings)
     rows = history_of(run)
     assert len(rows) == 4  # the first is the best, three more are allowed
@@ -256,7 +256,7 @@ def test_a_finished_run_can_be_given_more_epochs(trained: Callable) -> None:
 
 
 def test_schedule_and_early_stopping_survive(trained: Callable) -> None:
-    settings = replace(SETTINGS, learning_rate=1e-30, plateau_patience=2, stop_patience=4)
+    settings = replace(STILL, learning_rate=1e-30, plateau_patience=2, stop_patience=4)
     for epochs in (2, 3, 4, 20):
         run, _ = trained(replace(settings, epochs=epochs), resume=epochs > 2)
     rows = history_of(run)
