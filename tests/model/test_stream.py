@@ -176,17 +176,13 @@ def waited_share(*, produce_s: float, consume_s: float) -> float:
     return waited() / (time.monotonic() - begun)
 
 
-def test_a_slow_source_is_seen_as_waiting() -> None:
-    assert waited_share(produce_s=0.02, consume_s=0.0) > 0.8
-
-
-def test_a_slow_consumer_does_not_wait() -> None:
-    assert waited_share(produce_s=0.0, consume_s=0.02) < 0.1
-
-
-def test_the_share_between_is_measured() -> None:
-    # Both sources of the pair take 10 ms, one after the other: 20 ms of which 10 are hidden.
-    assert 0.3 < waited_share(produce_s=0.01, consume_s=0.01) < 0.7
+def test_waiting_is_told_from_working() -> None:
+    """Only the order is asserted, so that a busy machine does not matter."""
+    source_is_slow = waited_share(produce_s=0.05, consume_s=0.0)
+    both_are_slow = waited_share(produce_s=0.025, consume_s=0.05)
+    consumer_is_slow = waited_share(produce_s=0.0, consume_s=0.05)
+    assert source_is_slow > 0.5 > consumer_is_slow
+    assert source_is_slow > both_are_slow > consumer_is_slow
 
 
 def test_timing_changes_no_element(make_store: MakeStore, make_split: MakeSplit) -> None:
