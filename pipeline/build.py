@@ -6,6 +6,7 @@ the store are known when all tasks are done, because a quarantined source has no
 """
 
 import hashlib
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +19,7 @@ from typing import Any
 
 import dask
 from dask.utils import parse_bytes
-from distributed import Client, LocalCluster, as_completed, system
+from distributed import Client, LocalCluster, Status, as_completed, system
 from distributed.scheduler import KilledWorker
 from threadpoolctl import threadpool_limits
 
@@ -32,6 +33,7 @@ from pipeline.staging import Entry, Staging, open_staging, publish, read_entry, 
 from pipeline.store import Header, Row, Store, canonical_json, is_store, open_store
 from pipeline.task import Known, Result, Task, process, process_limited
 
+REPLACE_SECONDS = 2.0
 VERSIONS = ("numpy", "scipy", "nibabel", "opencv-python-headless", "zarr")
 
 
@@ -248,6 +250,7 @@ def _result(future: Any, task: Task, limits: Limits, tries: Counter[str]) -> Res
         if problem is None:
             return None
         tries[task.source] += TRIES if explained(task.trace) else 1
+        task.trace.unlink()  # or the next worker's death, before it comes to this source, counts as well
         if tries[task.source] < TRIES:
             return None
         return Result(Entry(task.source, "", task.recipe_sha256, "", "{}", problem), None, False, 0)
@@ -266,6 +269,7 @@ def _client(options: Options) -> Iterator[Any]:
         "distributed.scheduler.allowed-failures": 0,
         "distributed.worker.multiprocessing-method": "spawn",
         "distributed.admin.tick.limit": "1h",
+        "distributed.deploy.lost-worker-timeout": "10s",  # then a worker that did not come back is replaced
     }
     with (
         dask.config.set(settings),
@@ -280,8 +284,30 @@ def _client(options: Options) -> Iterator[Any]:
             silence_logs="CRITICAL",
         ) as cluster,
         Client(cluster) as client,
+        _replacing_lost(cluster),
     ):
         yield client
+
+
+@contextmanager
+def _replacing_lost(cluster: Any) -> Iterator[None]:
+    """Ask for lost workers from time to time: a nanny gives up on a worker that is killed while it starts."""
+    wanted, ended = len(cluster.worker_spec), threading.Event()
+
+    def ask() -> None:
+        while not ended.wait(REPLACE_SECONDS):
+            for name, nanny in list(cluster.workers.items()):
+                if nanny.status in (Status.closed, Status.failed):
+                    cluster.workers.pop(name, None)
+            cluster.scale(wanted)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextmanager

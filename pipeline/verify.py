@@ -1,13 +1,13 @@
 """Is a store still what was published? Every byte is compared with the hashes it was published with."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import IntegrityError, Problem
-from pipeline.store import CRC_BYTES, REBUILD, Store, chunk_key, open_store, small_files
+from pipeline.store import CRC_BYTES, REBUILD, ROOT, Store, chunk_key, open_store, small_files
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,13 @@ def verify(path: Path, *, quick: bool = False, threads: int = 1) -> Verification
         if error.problems[0].code in ("not-built", "foreign-store", "store-format"):
             raise
         return Verification(path, 0, 0, error.problems, ())
-    check = _check_size if quick else _check_bytes
-    with ThreadPoolExecutor(threads) as pool:
-        found = pool.map(lambda index: check(store, index), range(len(store.rows)))
-        damaged = [problem for problem in found if problem]
+    indices = range(len(store.rows))
+    if quick:
+        found = [_check_size(store, index) for index in indices]
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            found = list(pool.map(lambda index: _check_bytes(store, index), indices))
+    damaged = [problem for problem in found if problem]
     links, unexpected = _strangers(store)
     nbytes = len(store.rows) * (store.header.volume_bytes + CRC_BYTES)
     return Verification(path, len(store.rows), nbytes, (*damaged, *links), tuple(unexpected))
@@ -56,7 +59,8 @@ def _check_bytes(store: Store, index: int) -> Problem | None:
 def _check_size(store: Store, index: int) -> Problem | None:
     expected = store.header.volume_bytes + CRC_BYTES
     try:
-        size = os.stat(store.chunk(index)).st_size  # noqa: PTH116 - ten thousand of them in a second
+        # Text, not a Path: ten thousand of them in less than a second.
+        size = os.stat(f"{store.path}/{chunk_key(index)}").st_size  # noqa: PTH116
     except OSError:
         return Problem(_where(store, index), "missing-chunk", "the volume is not there", REBUILD)
     if size != expected:
@@ -71,20 +75,26 @@ def _where(store: Store, index: int) -> str:
 def _strangers(store: Store) -> tuple[list[Problem], list[str]]:
     """Links, which may lead out of the store, and files that are no part of it."""
     expected = {chunk_key(index) for index in range(len(store.rows))}
-    expected |= {path.relative_to(store.path).as_posix() for path in small_files(store.path)} | {"zarr.json"}
+    expected |= {path.relative_to(store.path).as_posix() for path in small_files(store.path)} | {ROOT}
     links, unexpected = [], []
-    for path in _entries(store.path):
-        name = path.relative_to(store.path).as_posix()
-        if path.is_symlink():
+    for name, is_link in _entries(str(store.path)):
+        if is_link:
             reason = "it is a link, and may lead out of the store"
-            links.append(Problem(str(path), "link", reason, REBUILD))
+            links.append(Problem(str(store.path / name), "link", reason, REBUILD))
         elif name not in expected:
             unexpected.append(name)
     return links, sorted(unexpected)
 
 
-def _entries(root: Path) -> Iterator[Path]:
-    """Files and links below a folder, without following links."""
-    for folder, folders, files in os.walk(root):
-        linked: Iterable[str] = (name for name in folders if Path(folder, name).is_symlink())
-        yield from (Path(folder, name) for name in (*files, *linked))
+def _entries(root: str) -> Iterator[tuple[str, bool]]:
+    """Names below a folder, with `/`, of files and links, and whether it is a link; none is followed."""
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        with os.scandir(f"{root}/{folder}") as entries:
+            for entry in entries:
+                name = f"{folder}{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(f"{name}/")
+                else:
+                    yield name, entry.is_symlink()

@@ -108,15 +108,17 @@ def _start(path: Path) -> bytes:
 
 
 def _content(path: Path, layout: _Layout) -> tuple[NDArray[np.uint8], int]:
-    """The bytes up to the last voxel, and how many follow. Reads to the end, past every checksum."""
+    """The bytes of the voxels, and how many follow. Reads to the end, past every checksum."""
     wanted = layout.offset + layout.nbytes
     most = wanted + layout.nbytes // 2 + HEADER_BYTES
-    data = np.empty(wanted, np.uint8)
+    data = np.empty(layout.nbytes, np.uint8)
     filled = junk = 0
     for piece, inside in _pieces(path):
         if inside:
-            room = data[filled : filled + len(piece)]
-            room[:] = np.frombuffer(piece, np.uint8, len(room))
+            voxels = np.frombuffer(piece, np.uint8)[max(0, layout.offset - filled) :]
+            start = max(0, filled - layout.offset)
+            room = data[start : start + len(voxels)]
+            room[:] = voxels[: len(room)]
             filled += len(piece)
         else:
             junk += len(piece)
@@ -169,7 +171,7 @@ def _inflated(path: Path, file: BinaryIO, piece: bytes) -> Iterator[tuple[bytes,
 
 def _voxels(data: NDArray[np.uint8], layout: _Layout) -> NDArray[Any]:
     """The stored values, (i, j, k), without copying them."""
-    return data[layout.offset :].view(layout.dtype).reshape(layout.shape, order="F")
+    return data.view(layout.dtype).reshape(layout.shape, order="F")
 
 
 # --- header -------------------------------------------------------------------------------------
@@ -240,18 +242,20 @@ def _scaling(path: Path, header: Nifti1Header) -> tuple[float, float, list[str]]
 
 def _affine(path: Path, header: Nifti1Header) -> tuple[Float64, list[str]]:
     """The voxel-to-world matrix (mm), and what is doubtful about it."""
-    pixdim = header["pixdim"][1:4].astype(float)
+    with np.errstate(invalid="ignore"):  # a NaN may be a signalling one
+        pixdim = header["pixdim"][1:4].astype(float)
     if not (np.isfinite(pixdim).all() and (pixdim > 0).all() and (pixdim < 1000).all()):
         raise SourceError.of(path, "bad-spacing", f"voxels of {pixdim.tolist()} mm", FETCH)
     coded = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
     if abs(header["pixdim"][0]) != 1:
         header["pixdim"][0] = 1  # nifti1.h: a qfac that is not set means 1
     try:
-        affine = np.asarray(header.get_best_affine(), np.float64)
+        with np.errstate(all="ignore"):
+            affine = np.asarray(header.get_best_affine(), np.float64)
     except (HeaderDataError, ValueError) as error:
         raise SourceError.of(path, "bad-affine", str(error), FETCH) from None
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise SourceError.of(path, "bad-affine", "its voxel-to-world matrix is singular", FETCH)
+    if not _tells_axes_apart(affine):
+        raise SourceError.of(path, "bad-affine", "its voxel-to-world matrix is singular or absurd", FETCH)
     notes = [] if coded else ["orientation assumed: neither qform nor sform is set"]
     spacing = nib.affines.voxel_sizes(affine)
     if coded and not np.allclose(spacing, pixdim, rtol=0.01, atol=1e-3):
@@ -259,6 +263,15 @@ def _affine(path: Path, header: Nifti1Header) -> tuple[Float64, list[str]]:
             f"sform says {np.round(spacing, 3).tolist()} mm, pixdim {np.round(pixdim, 3).tolist()} mm"
         )
     return affine, notes
+
+
+def _tells_axes_apart(affine: Float64) -> bool:
+    """Whether every step is under a metre, and each voxel axis has a world axis of its own."""
+    if not (np.isfinite(affine).all() and (np.abs(affine[:3, :3]) < 1000).all()):
+        return False
+    with np.errstate(all="ignore"):
+        singular = abs(np.linalg.det(affine[:3, :3])) < 1e-9
+        return not singular and bool(np.isfinite(io_orientation(affine)).all())
 
 
 # --- values -------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pipeline.errors import SourceError
 
 MAX_VALUES = 1 << 31
+MAX_SIDE = (1 << 15) - 1  # what NIfTI-1 can say; SIZ takes about 3 kB for each sample of an axis
 Facts = dict[str, Any]
 
 
@@ -44,6 +45,9 @@ def check_regular_file(path: Path) -> None:
 
 def check_size(path: Path, shape: tuple[int, ...]) -> None:
     """Refuse arrays of more values than one source may have. Raises SourceError with code too-large."""
+    if max(shape) > MAX_SIDE:
+        reason = f"{max(shape)} samples along an axis, over {MAX_SIDE}"
+        raise SourceError.of(path, "too-large", reason, "crop it, or check that its header is right")
     values = int(np.prod(shape, dtype=np.float64))
     if values > MAX_VALUES:
         reason = f"{' x '.join(map(str, shape))} values, over {MAX_VALUES}"
