@@ -299,3 +299,102 @@ def test_verify_repair_brings_the_bytes_back(ct):
     result = viptt("verify", "--repair", "--catalog", ct)
     assert result.exit_code == 0
     assert chunk.read_bytes() == good
+
+
+# --- split --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def built(tmp_path, ct_dataset) -> Path:
+    catalog = ct_dataset(tmp_path, scans=20, scans_per_patient=2)
+    assert build(catalog, "-q").exit_code == 0
+    return catalog
+
+
+def split_file(catalog: Path) -> Path:
+    return catalog.parent / "splits/ct.json"
+
+
+def test_split_writes_the_contract(built):
+    result = viptt("split", "--catalog", built)
+    assert result.exit_code == 0
+    document = json.loads(split_file(built).read_text())
+    assert {"format", "dataset", "store_digest", "method", "seed", "fractions", "splits", "counts"} <= set(
+        document
+    )
+    ids = [sample for part in document["splits"].values() for sample in part]
+    assert sorted(ids) == [f"TRN_{number:04d}" for number in range(20)]
+    assert document["counts"]["train"] == {"Infiltrative": 8, "Focal": 8}
+    assert "samples" in result.stdout
+    assert viptt("split", "--check", "--catalog", built).exit_code == 0
+
+
+def test_split_twice_gives_the_same_bytes(built):
+    viptt("split", "--catalog", built)
+    first = split_file(built).read_bytes()
+    viptt("split", "--catalog", built)
+    assert split_file(built).read_bytes() == first
+
+
+def test_split_needs_a_store(ct):
+    result = viptt("split", "--catalog", ct)
+    assert result.exit_code == 4
+    assert "not-built" in result.stderr
+
+
+DAMAGED = {
+    "edited": lambda text: text.replace('"TRN_0000"', '"TRN_9999"'),
+    "cut": lambda text: text[: len(text) // 2],
+    "foreign": lambda text: '{"train": ["TRN_0000"]}',
+    "key twice": lambda text: text.replace('"seed": 0,', '"seed": 0, "seed": 1,'),
+    "other store": lambda text: text.replace("sha256:", "sha256:0", 1),
+    "empty": lambda text: "",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
+def test_damaged_split_file_is_exit_4_in_one_line(built, damage):
+    viptt("split", "--catalog", built)
+    split_file(built).write_text(damage(split_file(built).read_text()))
+    result = viptt("split", "--check", "--catalog", built)
+    assert result.exit_code == 4
+    assert result.stderr.count("\n") == 1
+    assert str(split_file(built)) in result.stderr
+
+
+def test_split_of_an_older_store_is_exit_4_and_says_what_changed(built):
+    viptt("split", "--catalog", built)
+    labels = built.parent / "ct/labels.csv"
+    labels.write_text("".join(labels.read_text().splitlines(keepends=True)[:-1]))
+    (built.parent / "ct/TRN_0019.nii.gz").unlink()
+    build(built, "-q")
+    result = viptt("split", "--check", "--catalog", built)
+    assert result.exit_code == 4
+    assert "TRN_0019" in result.stderr
+
+
+def test_group_none_says_what_leaks(tmp_path, ct_dataset):
+    catalog = ct_dataset(tmp_path, scans=20, scans_per_patient=2, split={"group": "none"})
+    build(catalog, "-q")
+    result = viptt("split", "--catalog", catalog)
+    assert result.exit_code == 0
+    assert "group-leak" in result.stderr
+    assert viptt("split", "--check", "--catalog", catalog).exit_code == 4
+
+
+def test_export_and_import_lose_nothing(built):
+    viptt("split", "--catalog", built)
+    parts = json.loads(split_file(built).read_text())["splits"]
+    for form, name in (("nnunet", "splits_final.json"), ("csv", None)):
+        out = built.parent / form
+        assert viptt("split", "--export", form, "--out", out, "--catalog", built).exit_code == 0
+        (exported,) = [path for path in out.iterdir() if name in (None, path.name)]
+        split_file(built).unlink()
+        assert viptt("split", "ct", "--import", exported, "--catalog", built).exit_code == 0
+        assert json.loads(split_file(built).read_text())["splits"] == parts
+
+
+def test_folds(built):
+    assert viptt("split", "--folds", "5", "--fold", "1", "--catalog", built).exit_code == 0
+    parts = json.loads(split_file(built).read_text())["splits"]
+    assert {name: len(ids) for name, ids in parts.items()} == {"train": 16, "val": 4}
