@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -630,9 +630,9 @@ def train(name: str, folder: Path | None, resume: bool, freeze: bool | None, **o
     (dataset,) = _datasets((name,))
     given = {option: value for option, value in options.items() if value is not None}
     settings = TrainSettings(freeze_backbone=freeze, **given)
-    run = trainer.train(
-        dataset.store, dataset.split.file, folder or Path("runs") / name, settings, resume=resume, say=_say
-    )
+    target = folder or Path("runs") / name
+    with redirect_stdout(sys.stderr):  # Keras tells on stdout what it downloads
+        run = trainer.train(dataset.store, dataset.split.file, target, settings, resume=resume, say=_say)
     _emit({"run": str(run)}, "")
     _say(f"{name}: the run is in {run}; next: viptt evaluate {run}")
     return 0
