@@ -264,7 +264,6 @@ def _client(options: Options) -> Iterator[Any]:
         with _connected(options.scheduler) as client:
             yield client
         return
-    threads = options.scheduler == "threads"
     settings = {
         "distributed.scheduler.allowed-failures": 0,
         "distributed.worker.multiprocessing-method": "spawn",
@@ -273,8 +272,19 @@ def _client(options: Options) -> Iterator[Any]:
     }
     with (
         dask.config.set(settings),
-        threadpool_limits(1 if threads else None),
-        LocalCluster(
+        threadpool_limits(1 if options.scheduler == "threads" else None),
+        _cluster(options) as cluster,
+        Client(cluster) as client,
+        _replacing_lost(cluster),
+    ):
+        yield client
+
+
+def _cluster(options: Options) -> Any:
+    """An embedded cluster: processes of one thread each, or one process of threads; loopback only."""
+    threads = options.scheduler == "threads"
+    try:
+        return LocalCluster(
             n_workers=1 if threads else options.workers,
             threads_per_worker=options.workers if threads else 1,
             processes=not threads,
@@ -282,11 +292,11 @@ def _client(options: Options) -> Iterator[Any]:
             dashboard_address="127.0.0.1:0",
             memory_limit=options.memory_limit,
             silence_logs="CRITICAL",
-        ) as cluster,
-        Client(cluster) as client,
-        _replacing_lost(cluster),
-    ):
-        yield client
+        )
+    except RuntimeError as error:
+        raise ResourceError.of(
+            "workers", "no-workers", str(error), "run again; check the memory left"
+        ) from error
 
 
 @contextmanager
