@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 QUARANTINED, DAMAGED, INTERRUPTED, TERMINATED = 3, 4, 130, 143
 PLAIN_PROGRESS_SECONDS = 5.0
+SHOWN_WARNINGS = 10
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -210,8 +211,7 @@ def check(names: tuple[str, ...], deep: bool, allow_missing: bool) -> int:
     inspections = [inspect(dataset, deep=deep, allow_missing=allow_missing) for dataset in _datasets(names)]
     for inspection in inspections:
         _tell_problems([item.problem for item in inspection.bad])
-        for problem in (*inspection.listing.warnings, *inspection.doubtful):
-            _say(f"warning: {problem}")
+        _say_warnings([*inspection.listing.warnings, *inspection.doubtful])
     document = {"datasets": [_inspection_document(inspection) for inspection in inspections]}
     _emit(document, "\n\n".join(_inspection_text(inspection) for inspection in inspections))
     return QUARANTINED if any(inspection.bad for inspection in inspections) else 0
@@ -342,8 +342,7 @@ def _say_plan(plan: "Plan") -> None:
 
 def _say_summary(summary: "Summary") -> None:
     name = summary.plan.dataset.name
-    for problem in summary.warnings:
-        _say(f"warning: {problem}")
+    _say_warnings(summary.warnings)
     _tell_problems([item.problem for item in summary.quarantined])
     if not summary.published:
         _say(f"{name}: nothing to do, {summary.samples} samples are up to date ({summary.seconds:.1f} s)")
@@ -356,6 +355,15 @@ def _say_summary(summary: "Summary") -> None:
     if summary.quarantined:
         where = summary.plan.dataset.quarantine_file
         _say(f"{name}: {len(summary.quarantined)} sources quarantined, listed in {where}")
+
+
+def _say_warnings(warnings: Sequence[Problem]) -> None:
+    """The first few; all of them with -v."""
+    shown = warnings if _settings().verbosity > 0 else warnings[:SHOWN_WARNINGS]
+    for problem in shown:
+        _say(f"warning: {problem}")
+    if len(warnings) > len(shown):
+        _say(f"warning: {len(warnings) - len(shown)} more; -v shows them, each sample's `facts` hold them")
 
 
 def _plan_document(plan: "Plan") -> dict[str, Any]:

@@ -6,6 +6,7 @@ the store are known when all tasks are done, because a quarantined source has no
 """
 
 import hashlib
+import json
 import threading
 import time
 from collections import Counter, defaultdict
@@ -340,7 +341,7 @@ _Collected = tuple[tuple[Row, ...], tuple[Path, ...], tuple[Quarantined, ...], t
 
 
 def _collect(plan: Plan, results: list[Result]) -> _Collected:
-    """Rows (sorted by id) with their chunks, the quarantine, and warnings about equal sources."""
+    """Rows (sorted by id) with their chunks, the quarantine, and what is doubtful about good sources."""
     by_source = {result.entry.source: result for result in results}
     quarantined = list(plan.listing.unmatched)
     contradicting, warnings = _duplicates(plan, by_source)
@@ -364,7 +365,14 @@ def _collect(plan: Plan, results: list[Result]) -> _Collected:
             )
         )
         chunks.append(result.chunk)
+        warnings += _doubts(sample, entry)
     return tuple(rows), tuple(chunks), tuple(quarantined), tuple(warnings)
+
+
+def _doubts(sample: Sample, entry: Entry) -> list[Problem]:
+    """What the reader noticed, and stored in the sample's facts."""
+    warnings = json.loads(entry.facts).get("warnings", [])
+    return [Problem(str(sample.path), "doubtful", text, "check that this is meant") for text in warnings]
 
 
 def _no_chunk(sample: Sample) -> Problem:

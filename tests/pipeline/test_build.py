@@ -223,6 +223,17 @@ def test_same_bytes_with_the_same_label_are_a_warning(ct):
     assert [problem.code for problem in summary.warnings] == ["duplicate-content"]
 
 
+def test_what_a_reader_doubts_is_told_and_stored(ct, write_nifti):
+    volume = np.arange(20 * 18 * 7, dtype=np.float32).reshape(20, 18, 7)
+    volume[3, 4, 5] = np.nan
+    write_nifti(ct.parent / "ct/TRN_0002.nii.gz", volume)
+    summary = run(ct)
+    assert [(problem.code, problem.reason) for problem in summary.warnings] == [
+        ("doubtful", "1 voxels are not finite")
+    ]
+    assert json.loads(open_store(store_of(ct)).rows[2].facts)["nonfinite"] == 1
+
+
 REAL_CATALOG = """
 version: 1
 datasets:
