@@ -216,7 +216,23 @@ def load_catalog(file: Path) -> Catalog:
         raise ConfigError(*_problems(file, root, error)) from None
     folder = file.absolute().parent
     located = {name: _located(dataset, name, folder) for name, dataset in catalog.datasets.items()}
+    _check_outputs(file, list(located.values()))
     return catalog.model_copy(update={"datasets": located})
+
+
+def _check_outputs(file: Path, datasets: list[NiftiDataset | VideoDataset]) -> None:
+    """Refuse two datasets that would write over each other."""
+    owners: dict[Path, str] = {}
+    problems = []
+    for dataset in datasets:
+        for key, path in (("store", dataset.store), ("split.file", dataset.split.file)):
+            owner = owners.setdefault(path.resolve(), f"{dataset.name}.{key}")
+            if owner != f"{dataset.name}.{key}":
+                reason = f"{path} is also {owner}"
+                where = f"{file} (datasets.{dataset.name}.{key})"
+                problems.append(Problem(where, "shared-output", reason, "give each a path of its own"))
+    if problems:
+        raise ConfigError(*problems)
 
 
 def json_schema() -> dict[str, Any]:
