@@ -1,6 +1,7 @@
 """Builds that are killed, or fail, at their N-th file operation. Run as a program by test_faults.py.
 
     faults.py CATALOG FAULT FIRST STEP     FAULT: kill, or the name of an errno such as ENOSPC
+    faults.py CATALOG random SEED KILLS    SIGKILL at random moments, until so many builds were killed
 
 Python announces file operations to audit hooks before it does them; the hook strikes at the N-th one
 below the folder of the catalog. Each build runs in a forked child of this process, which has all
@@ -12,8 +13,11 @@ import errno
 import hashlib
 import json
 import os
+import random
 import shutil
+import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -100,8 +104,41 @@ def complete_or_absent(store: Path) -> int:
     return 0
 
 
+def killed_after(work: Callable[[], int], seconds: float) -> bool:
+    """Kill a child after a while; whether it was still at work."""
+    child = os.fork()
+    if child == 0:
+        os._exit(work())
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def kill_at_random(catalog: Path, seed: int, wanted: int) -> None:
+    """Kill builds of one store some ten times each, then finish it, and so on, until the kills are enough."""
+    (dataset,) = load_catalog(catalog).datasets.values()
+    moments, kills = random.Random(seed), 0
+    start = time.monotonic()
+    in_child(lambda: calm_build(catalog))
+    span = 1.2 * (time.monotonic() - start)
+    undisturbed = tree(dataset.store)
+    while kills < wanted:
+        shutil.rmtree(dataset.store.parent)
+        struck, readable = 0, True
+        for _ in range(20):
+            struck += struck < 10 and killed_after(lambda: calm_build(catalog), moments.uniform(0, span))
+            readable &= in_child(lambda: complete_or_absent(dataset.store)) == 0
+        again = in_child(lambda: calm_build(catalog))
+        same = tree(dataset.store) == undisturbed
+        kills += struck
+        print(json.dumps({"kills": struck, "readable": readable, "same": same and again == 0}), flush=True)
+
+
 def main() -> int:
     catalog, fault, first, step = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    if fault == "random":
+        kill_at_random(catalog, first, step)
+        return 0
     (dataset,) = load_catalog(catalog).datasets.values()
     sources = tree(dataset.path)
     in_child(lambda: calm_build(catalog))
