@@ -691,6 +691,9 @@ def _training_packages() -> Iterator[None]:
     try:
         with nullcontext() if _settings().verbosity > 0 else _native_stderr_closed():
             yield
+            import tensorflow
+
+            tensorflow.config.list_physical_devices()  # it looks for GPUs now, not in the middle of a line
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] in ("model", "pipeline"):
             raise
