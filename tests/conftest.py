@@ -34,6 +34,12 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
+def seed() -> int:
+    """Of tests that draw their own cases: VIPTT_SEED, or 0, so that CI meets the same cases every time."""
+    return int(os.environ.get("VIPTT_SEED", "0"))
+
+
+@pytest.fixture(scope="session")
 def write_nifti() -> Callable[..., Path]:
     """``write_nifti(path, array, …)``: stored values (i, j, k) to NIfTI, gzipped for a path in .gz."""
     return _write_nifti

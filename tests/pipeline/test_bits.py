@@ -115,8 +115,7 @@ def test_T5_every_bit_of_three_chunks_is_seen_by_verify(tmp_path):
     assert not told(path)
 
 
-def test_T5_a_thousand_bits_of_a_full_size_chunk(tmp_path):
-    seed = random.randrange(1 << 30)
+def test_T5_a_thousand_bits_of_a_full_size_chunk(tmp_path, seed):
     store = open_store(make_store(tmp_path, (70, 224, 224), 1))
     chunk = store.chunk(0)
     bits = random.Random(seed).sample(all_bits(chunk), 1000)

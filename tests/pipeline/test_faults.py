@@ -55,9 +55,8 @@ def test_fault_at_some_file_operations(tmp_path, ct_dataset, fault):
 
 
 @pytest.mark.slow
-def test_two_hundred_random_kills(tmp_path, ct_dataset):
+def test_two_hundred_random_kills(tmp_path, ct_dataset, seed):
     """T1: never an early or incomplete store, and in the end the same bytes."""
-    seed = random.randrange(1 << 30)
     print(f"seed {seed}")
     builds = strike(ct_dataset(tmp_path, scans=6, size=(60, 60, 40)), "random", seed, 200)
     assert len(builds) >= 20

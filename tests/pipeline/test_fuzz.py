@@ -507,8 +507,7 @@ def clips(tmp_path, write_clip) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_T9_six_hundred_damaged_clips(tmp_path, clips, video_dataset):
-    seed = Random().randrange(1 << 30)
+def test_T9_six_hundred_damaged_clips(tmp_path, clips, video_dataset, seed):
     catalog = video_dataset(tmp_path, groups=1, clips=1)
     damaged_dataset(tmp_path / "ucf/Rowing", seed, good_clips(clips))
     (dataset,) = load_catalog(catalog).datasets.values()
