@@ -108,7 +108,7 @@ def sync_hashes(catalog: Path) -> dict[str, str]:
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_T13_kills_once_a_second_and_poison(tmp_path, ct_dataset, seed):
     """Builds of 100 good and 4 poisonous sources, until there have been enough kills."""
     catalog = ct_dataset(tmp_path, scans=GOOD + len(POISON), size=(64, 64, 40))
@@ -183,7 +183,7 @@ def many_volumes(folder: Path, ct_dataset, write_nifti) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("scheduler", "workers"), [("sync", 1), ("local", 2)])
 def test_T15_memory_is_bounded(tmp_path, ct_dataset, write_nifti, scheduler, workers):
     catalog = many_volumes(tmp_path, ct_dataset, write_nifti)
