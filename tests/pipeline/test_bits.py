@@ -13,7 +13,7 @@ from pipeline.split import make_split, read_split, write_split
 from pipeline.store import Header, Row, Store, open_store, small_files, write_chunk, write_store
 from pipeline.verify import verify
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SHAPE = (7, 8, 8)  # float16: 900 bytes with the checksum, 7,200 bits
 SHOWN = 10
