@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pipeline.task import Result
     from pipeline.verify import Verification
 
-QUARANTINED, DAMAGED, INTERRUPTED, TERMINATED = 3, 4, 130, 143
+QUARANTINED, DAMAGED = 3, 4
 PLAIN_PROGRESS_SECONDS = 5.0
 SHOWN_WARNINGS = 10
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -53,30 +53,54 @@ class Viptt(click.Group):
         """Run a command and exit, or as a part of another command return what it returns."""
         if kwargs.get("standalone_mode") is False:
             return super().main(*args, **kwargs)
-        signal.signal(signal.SIGTERM, _terminate)
         kwargs["standalone_mode"] = False
-        try:
-            code = super().main(*args, **kwargs)
-        except VipttError as error:
-            _tell_problems(error.problems)
-            code = error.exit_code
-        except click.Abort:
+        with _ending_by_signals() as received:
+            try:
+                code = super().main(*args, **kwargs)
+            except Exception as error:  # noqa: BLE001 - told in one line, or raised again by --debug
+                debug = "--debug" in (kwargs.get("args") or next(iter(args), None) or sys.argv)
+                code = None if received else _told(error, debug=debug)
+        if received:
             click.echo("interrupted: run the same command again to go on", err=True)
-            code = INTERRUPTED
-        except click.ClickException as error:
-            click.echo(f"viptt: usage: {error.format_message()} → see `viptt --help`", err=True)
-            code = error.exit_code
-        except Exception as error:
-            if "--debug" in (kwargs.get("args") or next(iter(args), None) or sys.argv):
-                raise
-            reason = f"{type(error).__name__}: {error}"
-            _tell_problems([Problem("viptt", "unexpected", reason, "run again with --debug and report it")])
-            code = VipttError.exit_code
+            sys.exit(128 + received[0])
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _terminate(number: int, frame: object) -> NoReturn:
-    sys.exit(TERMINATED)
+@contextmanager
+def _ending_by_signals() -> Iterator[list[int]]:
+    """Let SIGINT and SIGTERM end what runs; gives the signals that came.
+
+    A signal may come while a library holds a lock: then what comes out is the library's complaint
+    about its lock, which is no failure of its own.
+    """
+    received: list[int] = []
+
+    def end(number: int, frame: object) -> NoReturn:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with suppress(KeyboardInterrupt):
+            yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _told(error: Exception, *, debug: bool) -> int:
+    """Tell an error in a line, and give its exit code."""
+    if isinstance(error, VipttError):
+        _tell_problems(error.problems)
+        return error.exit_code
+    if isinstance(error, click.ClickException):
+        click.echo(f"viptt: usage: {error.format_message()} → see `viptt --help`", err=True)
+        return error.exit_code
+    if debug:
+        raise error
+    reason = f"{type(error).__name__}: {error}"
+    _tell_problems([Problem("viptt", "unexpected", reason, "run again with --debug and report it")])
+    return VipttError.exit_code
 
 
 def _tell_problems(problems: Sequence[Problem]) -> None:

@@ -263,6 +263,22 @@ def test_signals_end_a_build_that_can_be_resumed(tmp_path, ct_dataset, number, c
     assert "0 kept from before" not in result.stderr
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_is_told_whatever_comes_of_it(monkeypatch, tmp_path, number, code):
+    """A library that is interrupted while it holds a lock complains about its lock."""
+
+    def interrupted(path):
+        try:
+            signal.raise_signal(number)
+        finally:
+            raise RuntimeError("cannot release un-acquired lock")
+
+    monkeypatch.setattr("pipeline.catalog.load_catalog", interrupted)
+    result = viptt("check", "--catalog", tmp_path / "catalog.yaml")
+    assert result.exit_code == code
+    assert result.stderr == "interrupted: run the same command again to go on\n"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_full_disk_is_exit_6_and_the_build_resumes(tmp_path, ct_dataset):
     catalog = ct_dataset(tmp_path, scans=6, recipe={"shape": [20, 100, 100]})
