@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -116,7 +117,7 @@ def _at_least_one(option: str, value: int) -> None:
 
 @dataclass(frozen=True)
 class Data:
-    """What a run was trained on; digests are ``sha256:…``, paths absolute."""
+    """What a run was trained on; digests are ``sha256:…``, paths absolute, the recipe as in the store."""
 
     dataset: str
     store: str
@@ -125,7 +126,12 @@ class Data:
     split_digest: str
     classes: tuple[str, ...]
     shape: tuple[int, int, int, int]
-    type: str
+    recipe: Mapping[str, Any]
+
+    @property
+    def type(self) -> str:
+        """What the sources are: "nifti" or "video"."""
+        return str(self.recipe["type"])
 
 
 @dataclass(frozen=True)
@@ -148,7 +154,7 @@ def describe(store: Store, split_file: Path) -> Data:
         split_digest=f"sha256:{file_sha256(split_file)}",
         classes=store.header.classes,
         shape=(*store.header.shape, 1),
-        type=str(store.header.recipe.get("type", "")),
+        recipe=store.header.recipe,
     )
 
 
