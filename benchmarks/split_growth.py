@@ -129,7 +129,7 @@ def homes(rows: Iterable[tuple[str, str, str]], fractions: dict[str, float]) -> 
 
 def print_optimality(cases: int) -> None:
     print("\nRandom instances: share whose summed deviation equals the best of all placings")
-    print("(declared: no class past its largest group, none missing; free: whatever the placing)")
+    print("(declared: no class past its largest group, no part empty; free: whatever the placing)")
     print(f"{'parts':>15} {'groups':>7} {'of classes':>10} {'declared':>9} {'free':>7}")
     for name, most in (("0.8/0.2", 12), ("0.7/0.15/0.15", 8)):
         for mixed in (False, True):
@@ -151,13 +151,13 @@ def judged(rng: random.Random, fractions: dict[str, float], most: int, *, mixed:
         label for label in {label for _, label, _ in rows} if sum(label in c for c in counts.values()) == 1
     }
     mine = score(counts, place, shares)
-    best, free = mine, mine[2]
+    best, free = mine, mine[-1]
     for placing in product(range(len(parts)), repeat=len(names)):
         other = score(counts, dict(zip(names, placing, strict=True)), shares)
-        free = min(free, other[2])
+        free = min(free, other[-1])
         if all(part == 0 for name, part in zip(names, placing, strict=True) if lone & set(counts[name])):
             best = min(best, other)
-    return mine == best, mine[2] == free
+    return mine == best, mine[-1] == free
 
 
 def instance(rng: random.Random, most: int, *, mixed: bool) -> list[tuple[str, str, str]]:
@@ -175,18 +175,17 @@ def instance(rng: random.Random, most: int, *, mixed: bool) -> list[tuple[str, s
 def score(
     counts: dict[str, Counter[str]], place: dict[str, int], shares: list[Fraction]
 ) -> tuple[Fraction, int, Fraction]:
-    """(past the bound, class missing where it could be, summed deviation)."""
+    """(past the bound, empty parts, summed deviation)."""
     inside: list[Counter[str]] = [Counter() for _ in shares]
     for name, held in counts.items():
         inside[place[name]].update(held)
-    past, gaps, total = Fraction(0), 0, Fraction(0)
+    past, total = Fraction(0), Fraction(0)
     for label in {label for held in counts.values() for label in held}:
         sizes = [held[label] for held in counts.values() if held[label]]
         off = [abs(part[label] - share * sum(sizes)) for part, share in zip(inside, shares, strict=True)]
         past += sum(max(Fraction(0), distance - max(sizes)) for distance in off)
-        gaps += max(0, min(len(shares), len(sizes)) - sum(part[label] > 0 for part in inside))
         total += sum(off)
-    return past, gaps, total
+    return past, len(shares) - len(set(place.values())), total
 
 
 if __name__ == "__main__":

@@ -9,9 +9,11 @@ How ``assign`` draws. A *unit* is what must stay together: a group, or a sample 
 3. Class by class, the rarest first (Sechidis et al., ECML PKDD 2011), the units fill the parts in rank
    order: a unit goes where its middle falls. Shares are cut cumulatively, so a class misses its exact
    count by at most its largest unit, whatever the number of parts (units of one class).
-4. Only where a class misses a part, or is off by more than the slack, are units moved or swapped. The
-   slack, 0.2 % of all samples or 1 % of the class, buys stability: following every single sample would
-   move whole groups each time that a file is added. Up to 12 units have no slack: all placings are tried.
+4. Only where a class is off by more than the slack are units moved or swapped; where that is all the
+   same, so that the class is in every part. The slack, 0.2 % of all samples or 1 % of the class, buys
+   stability: following every single sample would move whole groups each time that a file is added. Up
+   to 12 units have no slack: all placings are tried.
+5. A part that is left without any sample gets the unit that costs least, if it keeps to that bound.
 
 A class with a single unit goes to the largest part. All counting is in whole numbers: a deviation
 ``count - exact`` is kept times the common denominator of the shares, so no rounding can differ.
@@ -169,13 +171,14 @@ class _Plan:
     largest: list[int]  # samples of the class in its largest unit
     slack: list[int]  # how far a class may be off before units are moved for it
     step: int  # more than all distances can sum to
+    gap_step: int  # more than all gaps can sum to
 
     def exact(self, index: int) -> list[int]:
         """Samples of a class per part, times scale."""
         return [self.sizes[index] * share for share in self.shares]
 
     def cost(self, index: int, row: Sequence[int]) -> int:
-        """How bad the deviations of one class are: past the bound, then parts without it, then distance."""
+        """How bad the deviations of one class are: past the bound, then distance, then parts without it."""
         bound = self.largest[index] * self.scale
         past, off, filled = 0, 0, 0
         for deviation, share in zip(row, self.shares, strict=True):
@@ -184,7 +187,7 @@ class _Plan:
             off += max(0, distance - self.slack[index])
             filled += deviation != -self.sizes[index] * share
         gaps = max(0, min(len(row), self.units[index]) - filled)
-        return off + self.step * (gaps + past * len(row) * (len(self.sizes) + 1))
+        return gaps + self.gap_step * (off + self.step * past)
 
 
 def _plan(units: list[_Unit], classes: int, shares: list[int]) -> _Plan:
@@ -197,7 +200,8 @@ def _plan(units: list[_Unit], classes: int, shares: list[int]) -> _Plan:
     scale = sum(shares)
     least = max(scale, sum(sizes) * scale // 500)
     slack = [0 if len(units) <= EXHAUSTIVE_UNITS else max(least, size * scale // 100) for size in sizes]
-    return _Plan(shares, scale, sizes, held, largest, slack, 2 * sum(sizes) * scale + 1)
+    step, gap_step = 2 * sum(sizes) * scale + 1, len(shares) * classes + 1
+    return _Plan(shares, scale, sizes, held, largest, slack, step, gap_step)
 
 
 def _draw(units: list[_Unit], classes: int, shares: list[int]) -> list[int]:
@@ -209,6 +213,7 @@ def _draw(units: list[_Unit], classes: int, shares: list[int]) -> list[int]:
         _fill(units, component, plan, quotas, where)
         if any(plan.largest[index] > 1 for index in component.classes):
             _repair(units, component, plan, where)
+    _occupy(units, plan, where)
     return where
 
 
@@ -372,19 +377,40 @@ class _Draft:
         """What placing more units must cost: what is too much now stays so, and lacks elsewhere."""
         slack = self.plan.slack
         over = sum(max(0, deviation - slack[index]) for index, row in self.rows.items() for deviation in row)
-        return over if any(slack) else 2 * over
+        return self.plan.gap_step * (over if any(slack) else 2 * over)
 
 
 def _repair(units: list[_Unit], component: _Component, plan: _Plan, where: list[int]) -> None:
     """Move and swap units where a class is off; try all placings of up to 12 units."""
-    rows = {index: [-exact for exact in plan.exact(index)] for index in component.classes}
-    draft = _Draft(units, plan, where, rows)
-    for unit in component.units:
-        draft.add(unit, where[unit])
+    draft = _draft(units, component, plan, where)
     free = [unit for unit in component.units if not _pinned(units[unit], plan)]
     _descend(draft, free)
     if len(free) <= EXHAUSTIVE_UNITS and draft.cost():
         _search(draft, free)
+
+
+def _draft(units: list[_Unit], component: _Component, plan: _Plan, where: list[int]) -> _Draft:
+    rows = {index: [-exact for exact in plan.exact(index)] for index in component.classes}
+    draft = _Draft(units, plan, where, rows)
+    for unit in component.units:
+        draft.add(unit, where[unit])
+    return draft
+
+
+def _occupy(units: list[_Unit], plan: _Plan, where: list[int]) -> None:
+    """Give every empty part a unit of a part that has several, at the least cost, within the bound."""
+    held = Counter(where)
+    empty = [part for part in range(len(plan.shares)) if not held[part]]
+    if not empty:
+        return
+    draft = _draft(units, _Component(list(range(len(plan.sizes))), list(range(len(units)))), plan, where)
+    for part in empty:
+        spare = [n for n, unit in enumerate(units) if held[where[n]] > 1 and not _pinned(unit, plan)]
+        gains = {unit: draft.gain([(unit, part)]) for unit in spare}
+        unit = max(spare, key=gains.__getitem__, default=-1)
+        if spare and gains[unit] > -plan.gap_step * plan.step:
+            held[where[unit]] -= 1
+            draft.move([(unit, part)])
 
 
 def _pinned(unit: _Unit, plan: _Plan) -> bool:

@@ -311,6 +311,9 @@ def _warnings(split: Split, store: "Store") -> list[Problem]:
         warnings.append(
             Problem(where, "empty-part", f"no samples in {', '.join(empty)}", "give it a larger fraction")
         )
+    homes = {sample: name for name, ids in split.parts.items() for sample in ids}
+    rows = [row for row in store.rows if row.id in homes]
+    warnings += _missing_classes(split, rows, homes, store.header.classes, where)
     if split.excluded:
         reason = f"left out as siblings of the frozen test part: {some(split.excluded, 'id')}"
         warnings.append(Problem(where, "excluded", reason, "draw a new test part to use them"))
@@ -437,6 +440,9 @@ def _missing_classes(
     for row in rows:
         units[row.label].add(row.group or f"{LONE}{row.id}")
     found = {(homes[row.id], row.label) for row in rows}
+    remedy = (
+        f"{REDRAW}; where its groups are too large for that, collect more or give the part a larger fraction"
+    )
     problems = []
     for name, share in split.fractions.items():
         enough = [
@@ -446,5 +452,5 @@ def _missing_classes(
         ]
         lacking = [classes[index] for index in sorted(enough) if (name, index) not in found]
         if lacking:
-            problems.append(Problem(where, "class-missing", f"{name} has no {', '.join(lacking)}", REDRAW))
+            problems.append(Problem(where, "class-missing", f"{name} has no {', '.join(lacking)}", remedy))
     return problems
