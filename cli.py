@@ -635,7 +635,9 @@ def _draw(
 )
 @click.option("--init", metavar="WEIGHTS|RUN", help="Take all layers but the last from these weights.")
 @click.option("--model", default="viptt-net", show_default=True, help="Name of the network.")
-@click.option("--weights", metavar="imagenet|none|FILE", help="Weights of the backbone.  [default: imagenet]")
+@click.option(
+    "--weights", metavar="imagenet|none|FILE|RUN", help="Weights of the backbone.  [default: imagenet]"
+)
 @click.option("--freeze/--no-freeze", default=None, help="Keep the backbone as it is.  [default: for videos]")
 @click.option("--epochs", type=int, help="At most so many.  [default: 100]")
 @click.option("--batch-size", type=int, help="Samples in a step.  [default: 2]")

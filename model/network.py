@@ -7,16 +7,18 @@ code used ``TimeDistributed``. Written in Keras alone, so that it runs on every 
 Input: float ``(B, depth, height, width, 1)``. Output: float32 class probabilities ``(B, classes)``.
 """
 
+import socket
 from typing import Any
 
 import keras
 from keras import layers, ops
 
-from model.weights import load_weights
+from model.weights import load_layer
 from pipeline.errors import ConfigError, ResourceError
 
 BACKBONE = "backbone"
 SMALLEST = 32  # five times halved, one pixel is left
+SILENCE_S = 20.0  # of the server that has the ImageNet weights
 
 
 def viptt_net(
@@ -27,12 +29,13 @@ def viptt_net(
 ) -> keras.Model:
     """Build the network for volumes of ``shape`` (depth, height, width, channels).
 
-    ``weights`` are those of the backbone: "imagenet" (fetched by Keras), a path to a VGG-16 file
-    without its top, or "none". Raises ConfigError if the shape cannot be used, ResourceError if
-    the ImageNet weights cannot be fetched, IntegrityError if a file does not fit.
+    ``weights`` are those of the backbone: "imagenet" (fetched by Keras), "none", or a path to a file
+    of VGG-16 without its top, or of this whole network. Raises ConfigError if the shape cannot be
+    used or there is no such file, ResourceError if the ImageNet weights cannot be fetched,
+    IntegrityError if a file does not fit.
     """
     _, height, width, _ = _checked(shape)
-    return _cnn_rnn(shape, classes, _vgg16(height, width, weights))
+    return _given(_cnn_rnn(shape, classes, _vgg16(height, width, weights)), weights)
 
 
 def small_net(
@@ -51,7 +54,7 @@ def small_net(
         raise ConfigError.of(
             "--weights", "no-weights", reason, "give `--weights none`, or `--model viptt-net`"
         )
-    return _cnn_rnn(shape, classes, _given(_small(height, width), weights))
+    return _given(_cnn_rnn(shape, classes, _small(height, width)), weights)
 
 
 MODELS = {"viptt-net": viptt_net, "viptt-net-small": small_net}
@@ -132,12 +135,15 @@ def _vgg16(height: int, width: int, weights: str | None) -> keras.Model:
     """VGG-16 without its top: frames (N, height, width, 3) to their mean feature (N, 512)."""
     own = "imagenet" if weights == "imagenet" else None
     options = {"include_top": False, "pooling": "avg", "input_shape": (height, width, 3), "name": BACKBONE}
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENCE_S)  # Keras itself would wait for an answer for ever
     try:
-        backbone = keras.applications.VGG16(weights=own, **options)
+        return keras.applications.VGG16(weights=own, **options)
     except Exception as error:  # Keras raises a bare Exception where a download fails
         remedy = "give `--weights FILE` or `--weights none`, or connect to the network"
         raise ResourceError.of("imagenet", "no-weights", str(error), remedy) from error
-    return _given(backbone, "none" if own else weights)
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _small(height: int, width: int) -> keras.Model:
@@ -155,7 +161,7 @@ def _small(height: int, width: int) -> keras.Model:
     return keras.Model(frame, layers.GlobalAveragePooling2D()(features), name=BACKBONE)
 
 
-def _given(backbone: keras.Model, weights: str | None) -> keras.Model:
-    if weights not in (None, "none"):
-        load_weights(backbone, str(weights))
-    return backbone
+def _given(net: keras.Model, weights: str | None) -> keras.Model:
+    if weights not in (None, "none", "imagenet"):
+        load_layer(net, BACKBONE, str(weights))
+    return net

@@ -32,10 +32,7 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
     other layers or shapes than the model, or numbers that are not finite; the model is then
     unchanged.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError.of(path, "no-weights", "there is no such file", "give the path of a weights file")
-    check_sidecar(path)
+    path = _whole(path)
     with _opened(path) as file:
         legacy = file.get("model_weights", file)
         if "layer_names" in legacy.attrs:
@@ -51,19 +48,48 @@ def load_body(model: keras.Model, path: str | Path) -> None:
 
     Raises as ``load_weights`` does.
     """
-    path = Path(path)
-    donor = _with_head(model, _classes_in(path, model))
-    load_weights(donor, path)
+    donor = _donor(model, path, _shapes_in(_whole(path)))
     for layer, source in zip(model.layers[:-1], donor.layers[:-1], strict=True):
         layer.set_weights(source.get_weights())
 
 
-def _classes_in(path: Path, model: keras.Model) -> int:
-    """Classes of the head that a file holds: the size of the one bias that the body does not have."""
+def load_layer(model: keras.Model, name: str, path: str | Path) -> None:
+    """Set one layer of ``model``, itself a network, from a file of that network alone or of a whole one.
+
+    A whole one is the same network as ``model``, for as many classes or others. Raises as
+    ``load_weights`` does.
+    """
+    layer, shapes = model.get_layer(name), _shapes_in(_whole(path))
+    if shapes.total() == len(model.weights):
+        layer.set_weights(_donor(model, path, shapes).get_layer(name).get_weights())
+    else:
+        load_weights(layer, path)
+
+
+def _whole(path: str | Path) -> Path:
+    """A weights file that is there, with the bytes that its sidecar speaks of."""
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError.of(path, "no-weights", "there is no such file", "give the path of a weights file")
     check_sidecar(path)
+    return path
+
+
+def _shapes_in(path: Path) -> Counter[tuple[int, ...]]:
     with _opened(path) as file:
         arrays = _arrays(path, file.get("model_weights", file.get("layers", file)))
-        shapes = Counter(item.shape for name, item in arrays.items() if "seed_generator" not in name)
+        return Counter(item.shape for name, item in arrays.items() if "seed_generator" not in name)
+
+
+def _donor(model: keras.Model, path: str | Path, shapes: Counter[tuple[int, ...]]) -> keras.Model:
+    """A new network like ``model``, for the classes that a file holds, with the weights of the file."""
+    donor = _with_head(model, _classes_in(shapes, model))
+    load_weights(donor, path)
+    return donor
+
+
+def _classes_in(shapes: Counter[tuple[int, ...]], model: keras.Model) -> int:
+    """Classes of the head among these shapes: the size of the one bias that the body does not have."""
     body = Counter(tuple(w.shape) for layer in model.layers[:-1] for w in layer.weights)
     biases = [shape[0] for shape in (shapes - body) if len(shape) == 1]
     return int(biases[0] if len(biases) == 1 else model.output_shape[-1])
