@@ -5,6 +5,7 @@
       model.weights.h5     the weights with the lowest validation loss, beside them their .sha256
       state.npz            where training stands; what resuming reads
       history.csv          a row per epoch
+      tensorboard/         the same rows as events
       metrics.json, predictions.csv      what evaluating found
 
 Weights are only ever loaded into a network that is built from code, by what config.json says.
@@ -28,6 +29,7 @@ from pipeline.store import Store, write_durably
 
 FORMAT = 1
 CONFIG, WEIGHTS, STATE, HISTORY = "config.json", "model.weights.h5", "state.npz", "history.csv"
+EVENTS = "tensorboard"
 OPTIMIZERS = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}
 PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "h5py")
 OTHER_RUN = "give another `--run DIR`"
@@ -54,8 +56,8 @@ STRATEGIES = {
 class Settings:
     """Everything that the user decides about a training; the defaults are the paper's.
 
-    ``weights`` are the backbone's: "imagenet", "none" or a file; None leaves it to the network.
-    ``init`` is a run or a weights file whose layers, but for the last, are taken over.
+    ``weights`` are the backbone's: "imagenet", "none", or from a run or a file; None leaves it to
+    the network. ``init`` is a run or a weights file whose layers, but for the last, are taken over.
     ``freeze_backbone`` None means frozen where the store holds videos. ``remat`` computes the
     backbone's activations twice instead of keeping them. ``angles``, in degrees, are drawn evenly.
     ``checkpoint_s`` are the seconds between two checkpoints within an epoch.
@@ -101,6 +103,15 @@ class Settings:
             reason = f"strategy {self.strategy!r} starts without pretraining"
             remedy = "leave `--init` out, or give `--strategy pt`"
             raise ConfigError.of("--init", "needless-init", reason, remedy)
+        if self.init is not None and self.weights not in (None, "none"):
+            reason = "`--init` gives the backbone its weights, too"
+            raise ConfigError.of("--weights", "needless-weights", reason, "leave one of them out")
+
+    @property
+    def start(self) -> Path | None:
+        """The weights file that ``init`` or ``weights`` names; raises ConfigError if it is not there."""
+        named = self.init or self.weights
+        return None if named in (None, "none", "imagenet") else weights_file(named)
 
 
 def _one_of(option: str, value: str, known: Mapping[str, object]) -> None:
@@ -136,7 +147,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Config:
-    """The content of config.json; ``init_sha256`` is that of the weights that ``init`` names."""
+    """The content of config.json; ``init_sha256`` is that of the weights file it started from."""
 
     settings: Settings
     data: Data
@@ -166,13 +177,18 @@ def versions() -> dict[str, str]:
 # --- the folder ---------------------------------------------------------------------------------
 
 
-def create_run(folder: Path, config: Config) -> None:
-    """Make the folder of a new run; raises ConfigError if anything is there already."""
+def check_new(folder: Path) -> None:
+    """Raise ConfigError unless the folder can become that of a new run: nothing is there already."""
     if (folder / CONFIG).exists():
         remedy = "add `--resume` to go on with it, or " + OTHER_RUN
         raise ConfigError.of(folder, "run-exists", "there is a run in this folder", remedy)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError.of(folder, "not-a-run", "the folder is not empty and holds no run", OTHER_RUN)
+
+
+def create_run(folder: Path, config: Config) -> None:
+    """Make the folder of a new run; raises as ``check_new``, ResourceError if it cannot be written."""
+    check_new(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -218,9 +234,9 @@ def read_history(folder: Path) -> list[dict[str, float]]:
         raise IntegrityError.of(folder / HISTORY, "history-damaged", str(error), "train again") from error
 
 
-def weights_file(init: str | Path) -> Path:
-    """The weights that ``--init`` names: those of a run, or a file."""
-    path = Path(init)
+def weights_file(name: str | Path) -> Path:
+    """The weights that ``--init`` or ``--weights`` names: those of a run, or a file."""
+    path = Path(name)
     if path.is_dir():
         read_config(path)
         path = path / WEIGHTS

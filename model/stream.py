@@ -45,10 +45,6 @@ class Part:
         """Index into the store's classes, one per sample."""
         return tuple(self.store.rows[row].label for row in self.rows)
 
-    def steps(self, batch_size: int) -> int:
-        """Batches in an epoch, the short one included."""
-        return -(-len(self.ids) // batch_size)
-
 
 def stream(
     store: str | Path,

@@ -26,9 +26,11 @@ from numpy.typing import NDArray
 from model import checkpoint
 from model.augment import RandomRotation
 from model.checkpoint import Progress
+from model.events import Events
 from model.network import MODELS, freeze_backbone, rematerialized
 from model.run import (
     CONFIG,
+    EVENTS,
     HISTORY,
     OPTIMIZERS,
     STATE,
@@ -36,11 +38,11 @@ from model.run import (
     WEIGHTS,
     Config,
     Settings,
+    check_new,
     create_run,
     describe,
     read_config,
     versions,
-    weights_file,
     write_config,
 )
 from model.stream import Part, batches, bind, integrity_errors, timed
@@ -70,9 +72,10 @@ def train(
     IntegrityError if store, split, weights or checkpoint are damaged or do not belong together.
     """
     job = _plan(store, split_file, Path(run), settings, resume=resume)
-    with _precision(settings), _devices().scope():
+    with _precision(settings), _devices(job).scope():
         net = _network(job.config)
         trainer = _trainer(net, settings)
+    (write_config if resume else create_run)(job.folder, job.config)
     keeper = _Keeper(job, net, trainer, say)
     while not keeper.finished:
         _fit_epoch(job, trainer, keeper)
@@ -81,7 +84,7 @@ def train(
 
 @dataclass(frozen=True)
 class _Job:
-    """A training that nothing stands against: the folder is there, the parts are bound."""
+    """A training that nothing stands against: the folder may be written, the parts are bound."""
 
     folder: Path
     config: Config
@@ -102,28 +105,30 @@ def _plan(
         if not part.ids:
             reason = f"its part {name!r} is empty"
             raise ConfigError.of(split_file, "empty-part", reason, "split with other fractions")
-    init = file_sha256(weights_file(settings.init)) if settings.init else None
+    start = settings.start
+    init = file_sha256(start) if start else None
     config = Config(settings, describe(opened, Path(split_file)), versions(), init)
-    (_reopen if resume else create_run)(folder, config)
+    if resume:
+        _check_same(folder, config)
+    else:
+        check_new(folder)
     return _Job(folder, config, parts["train"], parts["val"])
 
 
-def _reopen(folder: Path, config: Config) -> None:
+def _check_same(folder: Path, config: Config) -> None:
     """Check that a run may go on with this configuration; only the number of epochs may change."""
     old = read_config(folder)
-    same_data = (old.data.store_digest, old.data.split_digest) == (
-        config.data.store_digest,
-        config.data.split_digest,
+    before, now = (
+        (each.data.store_digest, each.data.split_digest, each.init_sha256) for each in (old, config)
     )
-    if not same_data:
-        reason = "the store or the split has changed since it was begun"
+    if before != now:
+        reason = "the store, the split or the weights it started from have changed since it was begun"
         raise IntegrityError.of(folder, "other-data", reason, "train in another folder")
     if replace(old.settings, epochs=1) != replace(config.settings, epochs=1):
         reason = f"it was begun with other settings, see {CONFIG}"
         raise ConfigError.of(
             folder, "other-settings", reason, "give the same settings, or another `--run DIR`"
         )
-    write_config(folder, config)
 
 
 # --- the model in training ----------------------------------------------------------------------
@@ -143,19 +148,21 @@ def _precision(settings: Settings) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def _devices() -> tf.distribute.Strategy:
-    """Every GPU there is, each with its share of a batch; otherwise the one device there is."""
-    several = len(tf.config.list_logical_devices("GPU")) > 1
-    return tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
+def _devices(job: _Job) -> tf.distribute.Strategy:
+    """Every GPU that gets a share of each batch; otherwise the one device there is."""
+    names = [device.name for device in tf.config.list_logical_devices("GPU")]
+    useful = min(job.settings.batch_size, len(job.train.ids), len(job.val.ids))
+    several = len(names[:useful]) > 1
+    return tf.distribute.MirroredStrategy(names[:useful]) if several else tf.distribute.get_strategy()
 
 
 def _network(config: Config) -> keras.Model:
-    settings, data = config.settings, config.data
-    weights = "none" if settings.init else settings.weights
+    settings, data, start = config.settings, config.data, config.settings.start
+    weights = "none" if settings.init else str(start) if start else settings.weights
     given = {} if weights is None else {"weights": weights}
     net = MODELS[settings.model](data.shape, len(data.classes), **given)
-    if settings.init:
-        load_body(net, weights_file(settings.init))
+    if settings.init and start:
+        load_body(net, start)
     frozen = data.type == "video" if settings.freeze_backbone is None else settings.freeze_backbone
     if frozen:
         freeze_backbone(net)
@@ -170,7 +177,7 @@ def _trainer(net: keras.Model, settings: Settings) -> keras.Model:
         _, _, height, width, _ = net.input_shape
         seen = RandomRotation(height, width, angles=settings.angles, seed=settings.seed)(volume)
     body = rematerialized(net) if settings.remat else net
-    trainer = keras.Model(volume, body(seen))
+    trainer = _Trainer(volume, body(seen), name="trainer")
     trainer.compile(
         optimizer=OPTIMIZERS[settings.optimizer](settings.learning_rate),
         loss="categorical_crossentropy",
@@ -185,6 +192,13 @@ def _trainer(net: keras.Model, settings: Settings) -> keras.Model:
     return trainer
 
 
+class _Trainer(keras.Model):  # type: ignore[misc]  # Keras has no types
+    """A model that is built before it is trained."""
+
+    def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
+        """On several devices Keras would read a batch to build by, and fail if its shares are uneven."""
+
+
 def _variables(trainer: keras.Model) -> list[Any]:
     every = [*trainer.variables, *trainer.optimizer.variables, *trainer.metrics_variables]
     return list({id(variable): variable for variable in every}.values())
@@ -195,6 +209,12 @@ def _variables(trainer: keras.Model) -> list[Any]:
 
 def _fit_epoch(job: _Job, trainer: keras.Model, keeper: "_Keeper") -> None:
     settings, progress = job.settings, keeper.progress
+    strategy = trainer.distribute_strategy
+    sizes, val_sizes = (
+        batch_sizes(len(part.ids), settings.batch_size, devices=strategy.num_replicas_in_sync)
+        for part in (job.train, job.val)
+    )
+    sizes = sizes[progress.step :]
     data = batches(
         job.train,
         batch_size=settings.batch_size,
@@ -207,14 +227,35 @@ def _fit_epoch(job: _Job, trainer: keras.Model, keeper: "_Keeper") -> None:
     data, keeper.waited = timed(data)
     with integrity_errors():
         trainer.fit(
-            data,
-            validation_data=batches(job.val, batch_size=settings.batch_size),
+            _shared(data, sizes, strategy),
+            steps_per_epoch=len(sizes),
+            validation_data=_shared(batches(job.val, batch_size=settings.batch_size), val_sizes, strategy),
+            validation_steps=len(val_sizes),
             initial_epoch=progress.epoch,
             epochs=progress.epoch + 1,
             callbacks=[*keeper.schedule, keeper],
             shuffle=False,  # the stream has its order
             verbose=0,
         )
+
+
+def batch_sizes(samples: int, size: int, *, devices: int) -> list[int]:
+    """Samples in each batch of an epoch, at least one for each device.
+
+    What is left at the end joins the batch before it where that is too few. ``devices`` are not
+    more than ``samples`` or ``size``.
+    """
+    full = -(-(samples - devices + 1) // size) - 1
+    return [*[size] * full, samples - full * size]
+
+
+def _shared(data: tf.data.Dataset, sizes: Sequence[int], strategy: tf.distribute.Strategy) -> Any:
+    """Cut batches into a share for each device; left to itself, TensorFlow leaves some without any."""
+    devices = strategy.num_replicas_in_sync
+    if devices == 1:
+        return data
+    shares = [size // devices + (device < size % devices) for size in sizes for device in range(devices)]
+    return strategy.distribute_datasets_from_function(lambda context: data.rebatch(shares))
 
 
 def class_weights(labels: Sequence[int], classes: int) -> NDArray[np.float32]:
@@ -248,6 +289,7 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no t
         ]
         self.waited: Callable[[], float] = lambda: 0.0
         self.metrics: list[Any] = []
+        self.events = Events(job.folder / EVENTS)
         self.progress = Progress()
         if (job.folder / STATE).exists():
             self._go_on()
@@ -279,11 +321,11 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no t
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Write a checkpoint now and then; the one after the last batch is left to the epoch's end."""
-        now, step = time.monotonic(), self.progress.step + batch + 1
+        now = time.monotonic()
         self.trained = now - self.begun
         due = now - self.saved >= self.job.settings.checkpoint_s
-        if due and step < self.job.train.steps(self.job.settings.batch_size):
-            self._save(replace(self.progress, step=step))
+        if due and batch + 1 < self.params["steps"]:
+            self._save(replace(self.progress, step=self.progress.step + batch + 1))
             self.saved = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -296,6 +338,7 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no t
         history = (*self.progress.history, row)
         memory = {type(callback).__name__: _memory(callback) for callback in self.schedule}
         self.progress = Progress(epoch + 1, 0, self.trainer.stop_training, memory, history)
+        self.events.add(row)
         self._save(self.progress)
         _write_history(self.job.folder / HISTORY, history)
         self.say(_line(row, self.job.settings.epochs))

@@ -9,13 +9,14 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from model import train as training
 from model.metrics import evaluate
 from model.network import small_net
 from model.run import Settings, load_network
 from model.stream import stream
-from model.train import class_weights, train
+from model.train import batch_sizes, class_weights, train
 from pipeline.errors import ConfigError, IntegrityError, VipttError
 from pipeline.store import Store
 
@@ -66,7 +67,8 @@ def equal(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
 def test_a_run_explains_itself(trained: Callable, tmp_path: Path) -> None:
     run, said = trained(replace(SETTINGS, epochs=2))
     names = {path.name for path in run.iterdir()}
-    assert names == {"config.json", "history.csv", "model.weights.h5", "model.weights.h5.sha256", "state.npz"}
+    weights = {"model.weights.h5", "model.weights.h5.sha256"}
+    assert names == {"config.json", "history.csv", "state.npz", "tensorboard", *weights}
     config = json.loads((run / "config.json").read_text())
     assert config["settings"]["batch_size"] == 2
     assert config["data"]["classes"] == ["Infiltrative", "Focal", "Tuberculoma"]
@@ -106,6 +108,27 @@ def test_training_stops_where_the_validation_loss_stagnates(trained: Callable) -
     assert len(rows) == 4  # the first is the best, three more are allowed
     rates = [float(row["learning_rate"]) for row in rows]
     np.testing.assert_allclose(rates, [1e-30, 1e-30, 1e-30, 1e-31], rtol=1e-4)
+
+
+def events_of(run: Path) -> list[dict[str, float]]:
+    """What TensorBoard would show, read without what wrote it."""
+    files = sorted(map(str, (run / "tensorboard").iterdir()))
+    events = [tf.compat.v1.Event.FromString(record.numpy()) for record in tf.data.TFRecordDataset(files)]
+    return [
+        {"epoch": event.step, **{value.tag: value.simple_value for value in event.summary.value}}
+        for event in events
+        if event.WhichOneof("what") == "summary"
+    ]
+
+
+def test_the_events_for_tensorboard_are_the_history_also_after_going_on(trained: Callable) -> None:
+    run, _ = trained(replace(SETTINGS, epochs=2))
+    trained(replace(SETTINGS, epochs=3), resume=True)
+    events, rows = events_of(run), history_of(run)
+    assert [event["epoch"] for event in events] == [1, 2, 3]
+    assert {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"} <= set(events[0])
+    for event, row in zip(events, rows, strict=True):
+        assert event == pytest.approx({name: float(value) for name, value in row.items()}, rel=1e-6)
 
 
 # --- what is trained ----------------------------------------------------------------------------
@@ -375,34 +398,66 @@ def test_it_trains_with(trained: Callable, option: dict[str, bool]) -> None:
     assert keras.config.dtype_policy().name == "float32"
 
 
-def test_on_two_devices_it_learns_the_same(
+TWO_DEVICES = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import tensorflow as tf
+from model import train as training
+from model.run import Settings
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+one, both = tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+store, even, uneven, out = sys.argv[1:]
+# A frozen backbone: batch normalisation in training has its own means on each device.
+settings = Settings(model="viptt-net-small", learning_rate=0.05, freeze_backbone=True)
+for name, strategy in (("one", one), ("both", both)):
+    training._devices = lambda job, strategy=strategy: strategy
+    for epochs in (1, 2):
+        again = replace(settings, epochs=epochs)
+        training.train(store, even, Path(out) / name, again, resume=epochs > 1)
+still = replace(settings, epochs=1, learning_rate=1e-12, batch_size=4)
+training.train(store, uneven, Path(out) / "uneven", still)
+"""
+
+
+def test_on_two_devices_it_learns_the_same_and_leaves_none_without_a_sample(
     make_store: MakeStore, make_split: MakeSplit, tmp_path: Path
 ) -> None:
     """In a process of its own: devices are fixed when TensorFlow starts."""
     store = make_store()
     ids = [row.id for row in store.rows]
-    # Full batches alone: TensorFlow's CPU kernels (oneDNN) fail on the empty share of a short one.
-    split = make_split(store, parts={"train": ids[:8], "val": ids[8:]})
-    code = f"""
-import sys, tensorflow as tf
-from model import train as t
-from model.run import Settings
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-if sys.argv[1] == "both":
-    t._devices = lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-# A frozen backbone: batch normalisation in training has its own means on each device.
-settings = Settings(model="viptt-net-small", epochs=2, learning_rate=0.05, freeze_backbone=True)
-for epochs in (1, 2):
-    settings = t.replace(settings, epochs=epochs)
-    t.train({str(store.path)!r}, {str(split)!r}, sys.argv[2], settings, resume=epochs > 1)
-"""
-    for name in ("one", "both"):
-        call = [sys.executable, "-c", code, name, tmp_path / name]
-        done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT)
-        assert done.returncode == 0, done.stderr[-2000:]
+    even = make_split(store, name="even", parts={"train": ids[:8], "val": ids[8:]})
+    uneven = make_split(store, name="uneven", parts={"train": ids[:9], "val": ids[9:]})  # 4 + 5, 3
+    call = [sys.executable, "-c", TWO_DEVICES, store.path, even, uneven, tmp_path]
+    done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
     for a, b in zip(weights_of(tmp_path / "one"), weights_of(tmp_path / "both"), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    (row,) = history_of(tmp_path / "uneven")  # nothing moved: its losses are means over all samples
+    net = load_network(tmp_path / "uneven")[1]
+    net.compile(loss="categorical_crossentropy")
+    for part, column in (("train", "loss"), ("val", "val_loss")):
+        expected = net.evaluate(stream(store.path, uneven, part, batch_size=1), verbose=0)
+        assert float(row[column]) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("samples", "size", "devices", "expected"),
+    [
+        (9, 2, 1, [2, 2, 2, 2, 1]),
+        (9, 2, 2, [2, 2, 2, 3]),
+        (10, 4, 2, [4, 4, 2]),
+        (13, 8, 4, [8, 5]),
+        (11, 8, 4, [11]),
+        (3, 8, 3, [3]),
+    ],
+)
+def test_each_device_has_a_sample_of_each_batch(
+    samples: int, size: int, devices: int, expected: list[int]
+) -> None:
+    assert batch_sizes(samples, size, devices=devices) == expected
 
 
 def test_rotations_resume_bit_for_bit(trained: Callable) -> None:
