@@ -111,3 +111,27 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture
+def make_catalog(tmp_path: Path) -> Callable[..., Path]:
+    """``make_catalog(ct=(store, split_file), …)``: a catalog over stores that are built and split."""
+
+    def make(**datasets: tuple[Store, Path]) -> Path:
+        entries = {
+            name: {
+                "type": store.header.recipe["type"],
+                "path": "sources",
+                "labels": {"regex": r"(?P<label>\w+)"},
+                "classes": list(store.header.classes),
+                "recipe": {"shape": list(store.header.shape)},
+                "store": str(store.path),
+                "split": {"file": str(split), "seed": 0},
+            }
+            for name, (store, split) in datasets.items()
+        }
+        path = tmp_path / "data_catalog.yaml"
+        path.write_text(json.dumps({"version": 1, "datasets": entries}))
+        return path
+
+    return make
