@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import IntegrityError, integrity_error_in
 from pipeline.split import Split, read_split
-from pipeline.store import Store, open_store
+from pipeline.store import Reader, Store, open_store
 
 READERS = 4
 BATCHES_AHEAD = 2
@@ -30,15 +30,21 @@ SPLIT_AGAIN = "run `viptt split` for this store"
 
 @dataclass(frozen=True)
 class Part:
-    """The samples of one part of a split, in the split file's order, and the store that holds them.
+    """The samples of one part of a split, in the split file's order, and the reader of their store.
 
-    ``rows[i]`` is the row of ``ids[i]`` in the store's table.
+    ``rows[i]`` is the row of ``ids[i]`` in the store's table. The reader remembers what it has proven,
+    so that every epoch over the same part but the first is read faster.
     """
 
-    store: Store
+    reader: Reader
     name: str
     ids: tuple[str, ...]
     rows: tuple[int, ...]
+
+    @property
+    def store(self) -> Store:
+        """The store that holds the samples."""
+        return self.reader.store
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -93,7 +99,7 @@ def bind(store: Store, split: Split, name: str, *, where: str) -> Part:
     if unknown:
         reason = f"{len(unknown)} ids of part {name!r} are not in {store.path}: {', '.join(unknown[:5])}"
         raise IntegrityError.of(where, "unknown-id", reason, SPLIT_AGAIN)
-    return Part(store, name, ids, tuple(known[sample] for sample in ids))
+    return Part(Reader(store), name, ids, tuple(known[sample] for sample in ids))
 
 
 def order(ids: Sequence[str], *, seed: int | None, epoch: int) -> NDArray[np.int64]:
@@ -115,19 +121,20 @@ def batches(
     rows = np.array(part.rows, dtype=np.int64)[positions]
     labels = np.array(part.labels, dtype=np.int64)[positions]
     dataset = tf.data.Dataset.from_tensor_slices((rows, labels))
-    dataset = dataset.map(_reading(part.store), num_parallel_calls=READERS)
+    dataset = dataset.map(_reading(part.reader), num_parallel_calls=READERS)
     dataset = dataset.batch(batch_size).map(_scaling(part.store))
     return dataset.prefetch(BATCHES_AHEAD)
 
 
-def _reading(store: Store) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    dtype = tf.as_dtype(store.header.dtype)
+def _reading(reader: Reader) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    header = reader.store.header
+    dtype = tf.as_dtype(header.dtype)
 
     def read(row: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         # stateful=False: a volume depends on its row alone, so that reading stays parallel where
         # TensorFlow is told to be deterministic.
-        volume = tf.numpy_function(store.read, [row], dtype, stateful=False)
-        return tf.ensure_shape(volume, store.header.shape), label
+        volume = tf.numpy_function(reader.read, [row], dtype, stateful=False)
+        return tf.ensure_shape(volume, header.shape), label
 
     return read
 

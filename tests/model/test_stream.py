@@ -113,10 +113,14 @@ def test_ids_that_the_store_lacks_are_refused(make_store: MakeStore, make_split:
         stream(store.path, split, "train", batch_size=2)
 
 
-def consume(dataset: tf.data.Dataset, seen: list[float]) -> None:
+def consume(
+    dataset: tf.data.Dataset, seen: list[float], *, after_the_first: Callable[[], object] = lambda: None
+) -> None:
     with integrity_errors():
         for volumes, _ in dataset:
             seen.append(float(volumes.numpy().sum()))
+            if len(seen) == 1:
+                after_the_first()
 
 
 def flip_a_bit(chunk: Path) -> None:
@@ -143,16 +147,95 @@ def test_damage_stops_the_stream_and_names_the_sample(
 ) -> None:
     store = make_store()
     split = make_split(store)
-    chunk = store.chunk(7)
-    copy = chunk.read_bytes()
-    chunk.unlink()  # chunks are hard links: leave the other name alone
-    chunk.write_bytes(copy)
-    DAMAGE[code](chunk)
+    DAMAGE[code](own_copy(store.chunk(7)))
     seen: list[float] = []
     with pytest.raises(IntegrityError, match=rf"sample S007\): {code}: .+ → .+"):
         consume(stream(store.path, split, "train", batch_size=1), seen)
     assert len(seen) == 4  # S003 to S006 come before
     assert all(seen)
+
+
+def own_copy(chunk: Path) -> Path:
+    """Chunks are hard links: leave the other name alone."""
+    payload = chunk.read_bytes()
+    chunk.unlink()
+    chunk.write_bytes(payload)
+    return chunk
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+@pytest.mark.parametrize("code", DAMAGE)
+def test_damage_between_epochs_stops_the_stream_before_the_sample(
+    make_store: MakeStore, make_split: MakeSplit, code: str, epoch: int
+) -> None:
+    store = make_store()
+    part = open_part(store.path, make_split(store), "train")
+    for before in range(epoch):
+        assert len(first_voxels(batches(part, batch_size=2, seed=1, epoch=before))) == 9
+    DAMAGE[code](own_copy(store.chunk(7)))
+    place = [part.ids[position] for position in order(part.ids, seed=1, epoch=epoch)].index("S007")
+    seen: list[float] = []
+    with pytest.raises(IntegrityError, match=rf"sample S007\): {code}: .+ → .+"):
+        consume(batches(part, batch_size=1, seed=1, epoch=epoch), seen)
+    assert len(seen) == place
+
+
+@pytest.mark.parametrize("code", DAMAGE)
+def test_damage_within_a_later_epoch_is_found(
+    make_store: MakeStore, make_split: MakeSplit, code: str
+) -> None:
+    store = make_store(per_class=20)
+    part = open_part(store.path, make_split(store), "train")
+    assert len(first_voxels(batches(part, batch_size=1))) == 57
+    seen: list[float] = []
+    with pytest.raises(IntegrityError, match=rf"sample S059\): {code}: "):
+        consume(
+            batches(part, batch_size=1),
+            seen,
+            after_the_first=lambda: DAMAGE[code](own_copy(store.chunk(59))),
+        )
+    assert len(seen) == 56
+    assert all(seen)
+
+
+def test_a_mended_volume_is_read_again(make_store: MakeStore, make_split: MakeSplit) -> None:
+    store = make_store()
+    part = open_part(store.path, make_split(store), "train")
+    whole = first_voxels(batches(part, batch_size=2))
+    good = own_copy(store.chunk(7)).read_bytes()
+    flip_a_bit(store.chunk(7))
+    with pytest.raises(IntegrityError, match="sample S007"):
+        consume(batches(part, batch_size=2), [])
+    store.chunk(7).write_bytes(good)
+    assert first_voxels(batches(part, batch_size=2)) == whole
+
+
+def test_an_epoch_that_is_left_early_takes_nothing_from_the_next(
+    make_store: MakeStore, make_split: MakeSplit
+) -> None:
+    store = make_store()
+    part = open_part(store.path, make_split(store), "train")
+    whole = first_voxels(batches(part, batch_size=2, seed=1))
+    for taken in range(4):
+        early = iter(batches(part, batch_size=2, seed=1))
+        for _ in range(taken):
+            next(early)
+        del early
+        assert first_voxels(batches(part, batch_size=2, seed=1)) == whole
+
+
+def test_two_readers_of_one_part_do_not_disturb_each_other(
+    make_store: MakeStore, make_split: MakeSplit
+) -> None:
+    store = make_store()
+    part = open_part(store.path, make_split(store), "train")
+    pairs = list(
+        zip(batches(part, batch_size=2, seed=1), batches(part, batch_size=2, seed=2, epoch=1), strict=True)
+    )
+    for side, (seed, epoch) in enumerate([(1, 0), (2, 1)]):
+        found = [float(v) for pair in pairs for v in pair[side][0].numpy()[:, 0, 0, 0, 0]]
+        alone = stream(store.path, make_split(store), "train", batch_size=2, seed=seed, epoch=epoch)
+        assert found == first_voxels(alone)
 
 
 def test_other_errors_of_tensorflow_pass_through() -> None:

@@ -18,7 +18,7 @@ from model.run import Settings, load_network
 from model.stream import stream
 from model.train import batch_sizes, class_weights, train
 from pipeline.errors import ConfigError, IntegrityError, VipttError
-from pipeline.store import Store
+from pipeline.store import Reader, Store
 
 MakeStore = Callable[..., Store]
 MakeSplit = Callable[..., Path]
@@ -153,13 +153,13 @@ def test_every_epoch_sees_each_sample_once_in_an_order_of_its_own(
     trained: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    real = Store.read
+    real = Reader.read
 
-    def reading(self: Store, index: int) -> np.ndarray:
-        read.append(self.rows[index].id)
+    def reading(self: Reader, index: int) -> np.ndarray:
+        read.append(self.store.rows[index].id)
         return real(self, index)
 
-    monkeypatch.setattr(Store, "read", reading)
+    monkeypatch.setattr(Reader, "read", reading)
     monkeypatch.setattr("model.stream.READERS", 1)
     trained(replace(SETTINGS, epochs=2))
     train_ids = [f"S{n:03d}" for n in range(3, 12)]
@@ -179,6 +179,25 @@ def test_a_damaged_volume_stops_training_and_is_named(trained: Callable, tmp_pat
     (tmp_path / "nifti.zarr/volume/c/7/0/0/0").unlink()
     with pytest.raises(IntegrityError, match=r"sample S007\): missing-chunk"):
         trained(name="second")
+
+
+@pytest.mark.parametrize("sample", [1, 7], ids=["validation", "training"])
+def test_damage_after_the_first_epoch_stops_training(
+    make_store: MakeStore, make_split: MakeSplit, tmp_path: Path, sample: int
+) -> None:
+    store = make_store()
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        chunk = store.chunk(sample)
+        payload = bytearray(chunk.read_bytes())
+        payload[0] ^= 1
+        chunk.write_bytes(payload)
+
+    with pytest.raises(IntegrityError, match=rf"sample S00{sample}\): chunk-checksum"):
+        train(store.path, make_split(store), tmp_path / "run", replace(SETTINGS, epochs=3), say=say)
+    assert len(said) == 1
 
 
 def test_a_damaged_validation_volume_stops_training(trained: Callable, tmp_path: Path) -> None:
