@@ -639,8 +639,8 @@ def _draw(
     "--weights", metavar="imagenet|none|FILE|RUN", help="Weights of the backbone.  [default: imagenet]"
 )
 @click.option("--freeze/--no-freeze", default=None, help="Keep the backbone as it is.  [default: for videos]")
-@click.option("--epochs", type=int, help="At most so many.  [default: 100]")
-@click.option("--batch-size", type=int, help="Samples in a step.  [default: 2]")
+@click.option("--epochs", type=int, help="At most so many.  [default: 100; 1000 for scans of viptt-2021]")
+@click.option("--batch-size", type=int, help="Samples in a step.  [default: 2; 1 for clips of viptt-2021]")
 @click.option("--optimizer", type=click.Choice(["sgd", "adam"]), help="[default: sgd]")
 @click.option("--learning-rate", type=float, help="[default: 0.001]")
 @click.option("--plateau-patience", type=int, help="Epochs until the rate falls to a tenth.  [default: 5]")
@@ -659,11 +659,12 @@ def train(name: str, folder: Path | None, resume: bool, freeze: bool | None, **o
     """Train a model on the parts train and val of a dataset's split."""
     with _training_packages():
         from model import train as trainer
-        from model.run import Settings as TrainSettings
+        from model.run import settings_for
+    from pipeline.store import open_store
 
     (dataset,) = _datasets((name,))
     given = {option: value for option, value in options.items() if value is not None}
-    settings = TrainSettings(freeze_backbone=freeze, **given)
+    settings = settings_for(open_store(dataset.store).header.recipe, freeze_backbone=freeze, **given)
     target = folder or Path("runs") / name
     with redirect_stdout(sys.stderr):  # Keras tells on stdout what it downloads
         run = trainer.train(dataset.store, dataset.split.file, target, settings, resume=resume, say=_say)

@@ -25,13 +25,14 @@ import keras
 from model.network import MODELS
 from model.weights import file_sha256, load_weights
 from pipeline.errors import ConfigError, IntegrityError, ResourceError
-from pipeline.store import Store, write_durably
+from pipeline.store import Json, Store, write_durably
 
 FORMAT = 1
 CONFIG, WEIGHTS, STATE, HISTORY = "config.json", "model.weights.h5", "state.npz", "history.csv"
 EVENTS = "tensorboard"
 OPTIMIZERS = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}
 PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "h5py")
+ANGLES_2021 = (0.0, 0.0, -20.0, -10.0, -5.0, 5.0, 10.0, 20.0)
 OTHER_RUN = "give another `--run DIR`"
 
 
@@ -126,6 +127,18 @@ def _at_least_one(option: str, value: int) -> None:
         raise ConfigError.of(option, "bad-value", f"{value} is less than 1", "give 1 or more")
 
 
+def settings_for(recipe: Json, **given: Any) -> Settings:
+    """The settings that a user gives, over the defaults that suit a store's recipe.
+
+    The preset ``viptt-2021`` trains as the notebooks of 2021 did: clips one by one, scans for up to
+    1000 epochs, and an angle of 0 as likely as any two others. The other defaults are theirs already.
+    """
+    if recipe.get("preset") != "viptt-2021":
+        return Settings(**given)
+    usual = {"batch_size": 1} if recipe["type"] == "video" else {"epochs": 1000}
+    return Settings(**{"angles": ANGLES_2021, **usual, **given})
+
+
 @dataclass(frozen=True)
 class Data:
     """What a run was trained on; digests are ``sha256:…``, paths absolute, the recipe as in the store."""
@@ -137,7 +150,7 @@ class Data:
     split_digest: str
     classes: tuple[str, ...]
     shape: tuple[int, int, int, int]
-    recipe: Mapping[str, Any]
+    recipe: Json
 
     @property
     def type(self) -> str:

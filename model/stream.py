@@ -1,7 +1,8 @@
 """A store and a split file to batches for Keras, each volume proven before it reaches the model.
 
-A batch is ``(volumes, labels)``: float32 ``(B, depth, height, width, 1)`` in [0, 1] and one-hot
-float32 ``(B, classes)``. The last batch may be short; no sample is dropped, repeated or filled in.
+A batch is ``(volumes, labels)``: float32 ``(B, depth, height, width, 1)`` in [0, 1] (clips of the
+recipe preset ``viptt-2021``: 0 to 255, see ``white``) and one-hot float32 ``(B, classes)``. The last
+batch may be short; no sample is dropped, repeated or filled in.
 
 Samples are read by a few threads, a few batches ahead, so that memory stays at a handful of batches
 whatever the size of the store. A damaged or missing volume stops the iteration: TensorFlow carries
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import IntegrityError, integrity_error_in
 from pipeline.split import Split, read_split
-from pipeline.store import Reader, Store, open_store
+from pipeline.store import Json, Reader, Store, open_store
 
 READERS = 4
 BATCHES_AHEAD = 2
@@ -71,6 +72,15 @@ def stream(
     ``tf.errors.UnknownError`` with the IntegrityError as its text.
     """
     return batches(open_part(store, split_file, name), batch_size=batch_size, seed=seed, epoch=epoch)
+
+
+def white(recipe: Json) -> float:
+    """What a network gets where a volume of this recipe, as it stands in a store, is 1.
+
+    The code of 2021 left its clips at 0 to 255; stores hold them in [0, 1] as they hold everything.
+    """
+    as_in_2021 = recipe.get("preset") == "viptt-2021" and recipe["type"] == "video"
+    return 255.0 if as_in_2021 else 1.0
 
 
 # --- which samples ------------------------------------------------------------------------------
@@ -140,12 +150,14 @@ def _reading(reader: Reader) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor
 
 
 def _scaling(store: Store) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    full = 255 if store.header.dtype == np.uint8 else None
+    stored, given = 255.0 if store.header.dtype == np.uint8 else 1.0, white(store.header.recipe)
     classes = len(store.header.classes)
 
     def scale(volumes: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         values = tf.cast(volumes, tf.float32)[..., tf.newaxis]
-        return values / full if full else values, tf.one_hot(labels, classes)
+        if given != stored:
+            values = values * given / stored
+        return values, tf.one_hot(labels, classes)
 
     return scale
 

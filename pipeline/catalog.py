@@ -18,6 +18,7 @@ from pydantic import (
     PlainValidator,
     Tag,
     ValidationError,
+    ValidationInfo,
 )
 
 from pipeline.errors import ConfigError, Problem
@@ -44,16 +45,45 @@ FilePath = Annotated[Path, AfterValidator(_without_nul)]
 DatasetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
 
-class Recipe(Frozen):
-    """Every parameter that decides the bytes of a volume, whatever its source."""
+Preset = Literal["viptt-2021"]
+Dtype = Literal["float16", "float32", "uint8"]
 
+
+def _default(usual: int | str, preset: int | str) -> Any:
+    """A default that is another one where the recipe names a preset."""
+    return Field(
+        default_factory=lambda known: preset if known.get("preset") else usual,
+        json_schema_extra={"default": usual},
+    )
+
+
+def _fixed(value: object) -> AfterValidator:
+    """The only value there is where the recipe names a preset."""
+
+    def check(given: object, info: ValidationInfo) -> object:
+        preset = info.data.get("preset")
+        if preset and given != value:
+            raise ValueError(f"the preset {preset} stands for {json.dumps(value)} here")
+        return given
+
+    return AfterValidator(check)
+
+
+class Recipe(Frozen):
+    """Every parameter that decides the bytes of a volume, whatever its source.
+
+    ``preset`` stands for what the code of a paper did, number for number, see ``docs/fidelity.md``.
+    Beside it only ``shape`` and ``dtype`` are free.
+    """
+
+    preset: Annotated[Preset | None, Field(description="what the code of a paper did")] = None
     shape: Annotated[tuple[Size, Size, Size], Field(description="depth, height, width of every volume")] = (
         70,
         224,
         224,
     )
-    spline_order: Annotated[int, Field(ge=0, le=5)] = 3
-    dtype: Literal["float16", "float32", "uint8"] = "float16"
+    spline_order: Annotated[int, Field(ge=0, le=5), _fixed(1)] = _default(3, 1)
+    dtype: Dtype = "float16"
 
 
 def _rising(window: tuple[float, float]) -> tuple[float, float]:
@@ -65,13 +95,18 @@ def _rising(window: tuple[float, float]) -> tuple[float, float]:
 class CtRecipe(Recipe):
     """Recipe of a CT scan: ``window`` is the range of Hounsfield units that becomes 0 to 1."""
 
-    window: Annotated[tuple[float, float], AfterValidator(_rising)] = (-1000.0, 400.0)
+    dtype: Dtype = _default("float16", "float32")
+    window: Annotated[tuple[float, float], AfterValidator(_rising), _fixed((-1000.0, 400.0))] = (
+        -1000.0,
+        400.0,
+    )
 
 
 class VideoRecipe(Recipe):
     """Recipe of a video: the spline runs over ``all`` frames, or over the ``first`` depth frames."""
 
-    frames: Literal["all", "first"] = "all"
+    dtype: Dtype = _default("float16", "uint8")
+    frames: Annotated[Literal["all", "first"], _fixed("first")] = _default("all", "first")
 
 
 class TableLabels(Frozen):
@@ -177,7 +212,8 @@ class _Dataset(Frozen):
     @property
     def recipe_json(self) -> dict[str, Any]:
         """The recipe as it stands in the store, with the type of its sources."""
-        return {"type": self.type, **self.recipe.model_dump(mode="json")}  # type: ignore[attr-defined]
+        recipe: Recipe = self.recipe  # type: ignore[attr-defined]
+        return {"type": self.type, **recipe.model_dump(mode="json", exclude_none=True)}  # type: ignore[attr-defined]
 
 
 class NiftiDataset(_Dataset):
@@ -271,7 +307,10 @@ def _located(dataset: NiftiDataset | VideoDataset, name: str, folder: Path) -> N
 
 
 def _problems(file: Path, root: Any, error: ValidationError) -> list[Problem]:
-    return [_problem(file, root, fault) for fault in error.errors(include_url=False)]
+    faults = error.errors(include_url=False)
+    # A default that depends on another key is only missing where there is another fault.
+    told = [fault for fault in faults if fault["type"] != "default_factory_not_called"]
+    return [_problem(file, root, fault) for fault in told]
 
 
 def _problem(file: Path, root: Any, fault: Any) -> Problem:

@@ -3,6 +3,10 @@
 Volumes are (depth, height, width) in the recipe's dtype with values in [0, 1] (uint8: 0 to 255).
 CT: clip to the window, SIZ, scale the window to [0, 1], clip the spline's overshoot.
 Video: choose frames, SIZ, divide luma by 255, clip.
+
+The recipe preset ``viptt-2021`` does what the code of 2021 did. CT: clip to the window, scale to
+[0, 1], turn the slices as stored by 90 degrees, zoom linearly, clip. Video: the first frames, each
+resized by OpenCV before it becomes luma.
 """
 
 from dataclasses import dataclass
@@ -14,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.catalog import CtRecipe, Recipe, VideoRecipe
 from pipeline.errors import SourceError
-from pipeline.readers import READERS
+from pipeline.readers import nifti, video
 from pipeline.readers.reading import Facts, Reading
 from pipeline.siz import Float32, zoom
 
@@ -32,11 +36,14 @@ class Conversion:
 
 def convert(path: Path, recipe: CtRecipe | VideoRecipe) -> Conversion:
     """Read a source and make its volume. Raises SourceError if the source cannot be used."""
+    as_in_2021 = recipe.preset is not None
     if isinstance(recipe, CtRecipe):
-        reading = READERS["nifti"].read(path)
-        values = scale_ct(_finite(path, reading, recipe.window[0]), recipe)
+        reading = nifti.read(path, canonical=not as_in_2021)
+        scale = scale_ct_2021 if as_in_2021 else scale_ct
+        values = scale(_finite(path, reading, recipe.window[0]), recipe)
+        reading.facts["warnings"] += _unlike_2021(reading) if as_in_2021 else []
     else:
-        reading = READERS["video"].read(path)
+        reading = video.read(path, size=recipe.shape[1:] if as_in_2021 else None)
         values = scale_video(_choose_frames(path, reading.array, recipe), recipe)
     if np.ptp(values) < EQUAL:
         reading.facts["warnings"].append("all values are equal")
@@ -49,6 +56,21 @@ def scale_ct(hounsfield: NDArray[Any], recipe: CtRecipe) -> Float32:
     zoomed = zoom(hounsfield, recipe.shape, order=recipe.spline_order, clip=recipe.window)
     zoomed -= np.float32(low)
     zoomed *= np.float32(1 / (high - low))
+    return np.clip(zoomed, 0, 1, out=zoomed)
+
+
+def scale_ct_2021(stored: NDArray[Any], recipe: CtRecipe) -> Float32:
+    """What the code of 2021 made of Hounsfield units in the file's own axes, (k, j, i).
+
+    It turned the slices (i, j) by 90 degrees, counter-clockwise, and then put k first; this is (k, j, i)
+    upside down.
+    """
+    low, high = recipe.window
+    scaled: Float32 = np.empty_like(stored, np.float32)
+    np.clip(stored, low, high, out=scaled, casting="unsafe")
+    scaled -= np.float32(low)
+    scaled /= np.float32(high - low)
+    zoomed = zoom(scaled[:, ::-1], recipe.shape, order=recipe.spline_order, mode="constant")
     return np.clip(zoomed, 0, 1, out=zoomed)
 
 
@@ -67,12 +89,21 @@ def quantise(values: Float32, recipe: Recipe) -> NDArray[Any]:
     return quantised
 
 
+def _unlike_2021(reading: Reading) -> list[str]:
+    """Where the code of 2021 did what nobody can want: it turned slices within their old frame."""
+    _, columns, rows = reading.array.shape
+    if rows == columns:
+        return []
+    return [f"slices of {rows} x {columns}: turned whole, where the code of 2021 cut and padded them"]
+
+
 def _choose_frames(path: Path, frames: NDArray[np.uint8], recipe: VideoRecipe) -> NDArray[np.uint8]:
     if recipe.frames == "all":
         return frames
     if len(frames) < recipe.shape[0]:
         reason = f"{len(frames)} frames; the recipe takes the first {recipe.shape[0]}"
-        raise SourceError.of(path, "too-short", reason, "use `frames: all`, or leave the clip out")
+        remedy = "leave the clip out" if recipe.preset else "use `frames: all`, or leave the clip out"
+        raise SourceError.of(path, "too-short", reason, remedy)
     return frames[: recipe.shape[0]]
 
 

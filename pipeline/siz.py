@@ -1,7 +1,10 @@
 """SIZ, spline interpolated zoom: one separable spline resampling of all three axes to a fixed shape.
 
 Volumes are (depth, height, width), any real dtype; results are float32. The first and the last
-sample of an axis stay where they are (``align_corners``), and samples outside repeat the edge.
+sample of an axis stay where they are (``align_corners``), and samples outside repeat the edge, or
+are 0 with ``mode="constant"``. That is SciPy's own default, and not without effect: where its
+arithmetic puts the last sample a hair outside, the whole last slice, row or column is 0. From 512
+to 224 it does.
 
 Zooming is linear, so each axis is one matrix, and a spline's influence fades by a factor of 3.7 per
 sample (order 3), so the matrix is a narrow band. Its entries are SciPy's own answers to unit
@@ -19,6 +22,7 @@ process CT scans with 3D CNNs for tuberculosis prediction", PRIME 2020.
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +30,7 @@ from scipy import ndimage
 
 Float32 = NDArray[np.float32]
 Clip = tuple[float, float] | None
+Mode = Literal["nearest", "constant"]
 
 BLOCK_ROWS = (8, 8, 16)  # of each axis, measured: narrow wastes less of the band, wide suits the processor
 PLANES = 4
@@ -48,36 +53,37 @@ def zoom(
     shape: tuple[int, int, int],
     *,
     order: int = 3,
+    mode: Mode = "nearest",
     clip: Clip = None,
 ) -> Float32:
     """Resample a volume to ``shape`` (depth, height, width) with a spline of ``order`` 0 to 5.
 
-    Equals ``scipy.ndimage.zoom(volume, factors, order=order, mode="nearest")`` on float64 input, with
+    Equals ``scipy.ndimage.zoom(volume, factors, order=order, mode=mode)`` on float64 input, with
     ``factors[i] = shape[i] / volume.shape[i]``, to 1e-5 of the range of the values. With ``clip``, the
     values are limited to this range first, slice by slice, without a copy of the volume.
 
     Raises ValueError if the volume is not three-dimensional, has no voxels, or is complex, or if
-    ``shape`` or ``order`` is out of bounds.
+    ``shape``, ``order`` or ``mode`` is out of bounds.
     """
-    _check(volume, shape, order)
-    if order == 0:
+    _check(volume, shape, order, mode)
+    if order == 0 and mode == "nearest":
         return _zoom_nearest(volume, shape, clip)
     sizes = zip(volume.shape, shape, BLOCK_ROWS, strict=True)
-    plan = [axis_blocks(size, target, order, rows) for size, target, rows in sizes]
+    plan = [axis_blocks(size, target, order, mode, rows) for size, target, rows in sizes]
     if _depth_shrinks_most(volume.shape, shape):
         return _zoom_planes(_zoom_depth(volume, shape[0], plan[0], clip), shape, plan, None)
     return _zoom_depth(_zoom_planes(volume, shape, plan, clip), shape[0], plan[0], None)
 
 
 @lru_cache(maxsize=64)
-def axis_blocks(size: int, target: int, order: int, rows: int) -> tuple[Block, ...]:
+def axis_blocks(size: int, target: int, order: int, mode: Mode, rows: int) -> tuple[Block, ...]:
     """The zoom of one axis from ``size`` to ``target`` samples, as blocks of ``rows`` of a banded matrix."""
-    response = _impulse_responses(size, target, order)
+    response = _impulse_responses(size, target, order, mode)
     edges = [*range(0, target, rows), target]
     return tuple(_block(response, size, first, last) for first, last in pairwise(edges))
 
 
-def _check(volume: NDArray[np.generic], shape: tuple[int, int, int], order: int) -> None:
+def _check(volume: NDArray[np.generic], shape: tuple[int, int, int], order: int, mode: str) -> None:
     if volume.ndim != 3 or volume.size == 0:
         raise ValueError(f"a volume has three axes and at least one voxel, not shape {volume.shape}")
     if np.issubdtype(volume.dtype, np.complexfloating) or not np.issubdtype(volume.dtype, np.number):
@@ -86,9 +92,11 @@ def _check(volume: NDArray[np.generic], shape: tuple[int, int, int], order: int)
         raise ValueError(f"the target shape is three sizes of at least 1, not {shape}")
     if order not in range(6):
         raise ValueError(f"the order of a spline is 0 to 5, not {order}")
+    if mode not in get_args(Mode):
+        raise ValueError(f"the mode is one of {', '.join(get_args(Mode))}, not {mode}")
 
 
-def _impulse_responses(size: int, target: int, order: int) -> NDArray[np.float64]:
+def _impulse_responses(size: int, target: int, order: int, mode: Mode) -> NDArray[np.float64]:
     """SciPy's zoom of combs of unit impulses, shape (target, min(size, COMB)).
 
     Column ``j`` answers for every input row ``i`` with ``i % COMB == j``; an output row feels the
@@ -98,7 +106,7 @@ def _impulse_responses(size: int, target: int, order: int) -> NDArray[np.float64
     comb[np.arange(size), np.arange(size) % COMB] = 1.0
     if size == target:
         return comb
-    response: NDArray[np.float64] = ndimage.zoom(comb, (target / size, 1), order=order, mode="nearest")
+    response: NDArray[np.float64] = ndimage.zoom(comb, (target / size, 1), order=order, mode=mode)
     return response
 
 
@@ -112,7 +120,7 @@ def _block(response: NDArray[np.float64], size: int, first: int, last: int) -> B
     near = np.abs(inputs - centre[:, None]) < COMB // 2
     weights = np.where(near, response[first:last][:, inputs % COMB], 0.0)
     used = np.flatnonzero((np.abs(weights) > NEGLIGIBLE).any(axis=0))
-    start, stop = int(used[0]), int(used[-1]) + 1
+    start, stop = (int(used[0]), int(used[-1]) + 1) if used.size else (0, 1)
     kept = np.ascontiguousarray(weights[:, start:stop], np.float32)
     return Block(slice(first, last), slice(low + start, low + stop), kept)
 

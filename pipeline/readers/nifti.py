@@ -66,8 +66,11 @@ class _Layout:
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
 
-def read(path: Path) -> Reading:
+def read(path: Path, *, canonical: bool = True) -> Reading:
     """Read a volume in Hounsfield units, (depth, height, width), with its facts.
+
+    Without ``canonical`` the axes are the file's own, (k, j, i), wherever the affine says they point;
+    the facts are those of the canonical volume all the same.
 
     Raises SourceError with one of the codes not-a-regular-file, unreadable, empty-file, not-nifti,
     truncated, gzip-crc, bad-header, bad-dims, not-3d, empty-volume, unsupported-dtype, bad-offset,
@@ -75,7 +78,8 @@ def read(path: Path) -> Reading:
     """
     layout = _inspected(path)
     data, extra = _content(path, layout)
-    array = _canonical(_scaled(_voxels(data, layout), layout), layout.affine)
+    stored = _scaled(_voxels(data, layout), layout)
+    array = _canonical(stored, layout.affine) if canonical else stored.T
     return Reading(array, _facts(layout, array, extra))
 
 

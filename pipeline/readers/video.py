@@ -23,11 +23,15 @@ from pipeline.readers.reading import Facts, Reading, check_regular_file, check_s
 SUFFIXES = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpeg", ".mpg")
 FETCH = "fetch or export it again"
 ENOUGH = 0.9  # of the declared frames; edit lists and delayed frames account for a few
+Sides = tuple[int, int]
 MIN_FRAME_BYTES = 8  # less per declared frame than a chunk header needs: the declared count is false
 
 
-def read(path: Path) -> Reading:
+def read(path: Path, *, size: Sides | None = None) -> Reading:
     """Decode all frames, (frames, rows, columns), with their facts.
+
+    With ``size`` (rows, columns), each frame is resized before it becomes luma, by ``cv2.resize`` as it
+    comes: bilinear, without smoothing, the ratio of the sides not kept. The facts are those of the clip.
 
     Raises SourceError with one of the codes not-a-regular-file, unreadable, empty-file, not-video,
     truncated, no-frames, frame-count-mismatch, format-change, too-large.
@@ -35,11 +39,11 @@ def read(path: Path) -> Reading:
     capture = _open(path)
     try:
         facts = _facts(path, capture)
-        frames = _decode(path, capture)
+        frames, sides = _decode(path, capture, size)
     finally:
         capture.release()
     facts["frames_decoded"] = len(frames)
-    facts["shape"] = list(frames.shape)
+    facts["shape"] = [len(frames), *sides]
     _check_count(path, facts)
     return Reading(frames, facts)
 
@@ -111,19 +115,29 @@ def _facts(path: Path, capture: Any) -> Facts:
     }
 
 
-def _decode(path: Path, capture: Any) -> NDArray[np.uint8]:
+def _decode(path: Path, capture: Any, size: Sides | None) -> tuple[NDArray[np.uint8], Sides]:
+    """All frames as luma, and the rows and columns that they had before they were resized."""
     frames: list[NDArray[np.uint8]] = []
+    sides = (0, 0)
     while True:
         done, frame = capture.read()
         if not done:
             break
-        frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) if frame.ndim == 3 else frame)
-        if frames[-1].shape != frames[0].shape:
+        if frames and frame.shape[:2] != sides:
             raise SourceError.of(path, "format-change", "its frames change size", "export it with one size")
-        check_size(path, (len(frames), *frames[0].shape))
+        sides = frame.shape[:2]
+        frames.append(_luma(frame, size))
+        check_size(path, (len(frames), *sides))
     if not frames:
         raise SourceError.of(path, "no-frames", "not one frame can be decoded", FETCH)
-    return np.stack(frames)
+    return np.stack(frames), sides
+
+
+def _luma(frame: Any, size: Sides | None) -> NDArray[np.uint8]:
+    """One frame (rows, columns[, BGR]) to luma, resized before if a size is given."""
+    resized = frame if size is None else cv2.resize(frame, size[::-1])
+    luma: Any = cv2.cvtColor(resized, cv2.COLOR_BGR2GRAY) if resized.ndim == 3 else resized
+    return np.asarray(luma, np.uint8)
 
 
 def _check_count(path: Path, facts: Facts) -> None:
