@@ -76,7 +76,10 @@ class Recipe(Frozen):
     Beside it only ``shape`` and ``dtype`` are free.
     """
 
-    preset: Annotated[Preset | None, Field(description="what the code of a paper did")] = None
+    preset: Annotated[
+        Preset | None,
+        Field(description="what the code of a paper did", exclude_if=lambda preset: preset is None),
+    ] = None
     shape: Annotated[tuple[Size, Size, Size], Field(description="depth, height, width of every volume")] = (
         70,
         224,
@@ -212,8 +215,7 @@ class _Dataset(Frozen):
     @property
     def recipe_json(self) -> dict[str, Any]:
         """The recipe as it stands in the store, with the type of its sources."""
-        recipe: Recipe = self.recipe  # type: ignore[attr-defined]
-        return {"type": self.type, **recipe.model_dump(mode="json", exclude_none=True)}  # type: ignore[attr-defined]
+        return {"type": self.type, **self.recipe.model_dump(mode="json")}  # type: ignore[attr-defined]
 
 
 class NiftiDataset(_Dataset):
