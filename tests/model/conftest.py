@@ -39,6 +39,7 @@ def make_store(tmp_path: Path) -> Callable[..., Store]:
         classes: Sequence[str] = CLASSES,
         dtype: str = "float16",
         type_: str = "nifti",
+        preset: str | None = None,
         shape: tuple[int, int, int] = SHAPE,
         seed: int = 0,
     ) -> Store:
@@ -52,6 +53,7 @@ def make_store(tmp_path: Path) -> Callable[..., Store]:
                 Row(sample, label, "", f"{sample}.nii.gz", "0" * 64, write_chunk(chunks[-1], stored), "{}")
             )
         recipe = {"type": type_, "shape": list(shape), "dtype": dtype}
+        recipe |= {"preset": preset} if preset else {}
         tree = tmp_path / f"{name}.zarr"
         write_store(tree, Header(name, recipe, tuple(classes), {}), rows, chunks)
         return open_store(tree)

@@ -4,6 +4,7 @@ import pytest
 from scipy import ndimage
 
 from model.augment import ANGLES, RandomRotation, lookup, rotate
+from model.run import ANGLES_2021
 
 
 def volumes(count: int, shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
@@ -44,6 +45,13 @@ def test_each_volume_of_a_batch_has_its_own_angle_and_all_its_slices_share_it() 
 def test_outside_training_nothing_happens() -> None:
     batch = volumes(2, (2, 32, 32))
     np.testing.assert_array_equal(RandomRotation(32, 32, seed=0)(batch), batch)
+
+
+def test_the_code_of_2021_left_a_quarter_as_it_was_and_drew_the_rest_evenly() -> None:
+    drawn = angles_drawn(RandomRotation(32, 32, angles=ANGLES_2021, seed=1), 800)
+    counts = {angle: drawn.count(angle) for angle in ANGLES}
+    assert 164 <= counts.pop(0.0) <= 236  # 200, standard deviation 12
+    assert all(72 <= count <= 128 for count in counts.values()), counts  # 100 each, standard deviation 9
 
 
 def angles_drawn(layer: RandomRotation, count: int) -> list[float]:

@@ -50,6 +50,27 @@ def test_batches_are_the_volumes_and_one_hot_labels(
     np.testing.assert_array_equal(np.concatenate([y for _, y in got]), np.eye(3))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "uint8"])
+def test_clips_of_the_code_of_2021_come_as_0_to_255(
+    make_store: MakeStore, make_split: MakeSplit, volume_of: Volume, dtype: str
+) -> None:
+    store = make_store(dtype=dtype, type_="video", preset="viptt-2021")
+    (volumes, _), *_ = stream(store.path, make_split(store), "val", batch_size=3)
+    assert volumes.dtype == tf.float32
+    expected = np.stack([volume_of(n % 3, n) for n in range(3)])[..., np.newaxis] * 255
+    if dtype == "uint8":
+        np.testing.assert_array_equal(volumes, np.round(expected))
+    np.testing.assert_allclose(volumes, expected, atol={"float16": 0.1, "float32": 1e-4, "uint8": 0.5}[dtype])
+
+
+def test_scans_of_the_code_of_2021_come_as_0_to_1(
+    make_store: MakeStore, make_split: MakeSplit, volume_of: Volume
+) -> None:
+    store = make_store(dtype="float32", preset="viptt-2021")
+    (volumes, _), *_ = stream(store.path, make_split(store), "val", batch_size=1)
+    np.testing.assert_array_equal(volumes[0, ..., 0], volume_of(0, 0))
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 5, 9, 100])
 def test_an_epoch_yields_every_sample_once(
     make_store: MakeStore, make_split: MakeSplit, volume_of: Volume, batch_size: int

@@ -2,19 +2,21 @@ import csv
 import json
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from click.testing import CliRunner
 
+from cli import main
 from model import train as training
 from model.metrics import evaluate
 from model.network import small_net
-from model.run import Settings, load_network
+from model.run import Settings, load_network, settings_for
 from model.stream import stream
 from model.train import batch_sizes, class_weights, train
 from pipeline.errors import ConfigError, IntegrityError, VipttError
@@ -336,6 +338,46 @@ def test_a_damaged_state_is_refused(trained: Callable) -> None:
     state.write_bytes(content)
     with pytest.raises(IntegrityError, match="state-damaged"):
         trained(replace(SETTINGS, epochs=2), resume=True)
+
+
+# --- the recipe preset viptt-2021 ---------------------------------------------------------------
+
+
+def settled(recipe: Mapping[str, object], **given: object) -> dict[str, object]:
+    """What differs from the usual settings."""
+    usual, found = asdict(Settings()), asdict(settings_for(recipe, **given))
+    return {name: value for name, value in found.items() if value != usual[name]}
+
+
+def test_the_code_of_2021_has_defaults_of_its_own() -> None:
+    angles = (0.0, 0.0, -20.0, -10.0, -5.0, 5.0, 10.0, 20.0)
+    scans, clips = ({"type": type_, "preset": "viptt-2021"} for type_ in ("nifti", "video"))
+    assert settled(scans) == {"angles": angles, "epochs": 1000}
+    assert settled(clips) == {"angles": angles, "batch_size": 1}
+    assert settled(clips, batch_size=4, epochs=3) == {"angles": angles, "batch_size": 4, "epochs": 3}
+    assert settled({"type": "video"}) == settled({"type": "nifti"}) == {}
+    usual = Settings()  # section 1.4 of what the notebooks say, and the same for both
+    assert (usual.batch_size, usual.stop_patience, usual.plateau_patience) == (2, 8, 5)
+    assert (usual.optimizer, usual.learning_rate, usual.epochs) == ("sgd", 0.001, 100)
+
+
+def test_the_command_line_takes_the_defaults_of_the_stores_recipe(
+    make_store: MakeStore, make_split: MakeSplit, tmp_path: Path
+) -> None:
+    store = make_store(type_="video", preset="viptt-2021", dtype="uint8", per_class=2)
+    split = make_split(store)
+    catalog = tmp_path / "data_catalog.yaml"
+    catalog.write_text(
+        "version: 1\ndatasets: {clips: {type: video, path: ., classes: [Infiltrative, Focal, Tuberculoma], "
+        f"labels: {{regex: '(?P<label>.)'}}, store: {store.path}, split: {{file: {split}}}}}}}\n"
+    )
+    arguments = ["train", "clips", "--catalog", catalog, "--run", tmp_path / "run", "--epochs", "1"]
+    result = CliRunner().invoke(
+        main, [*map(str, arguments), "--model", "viptt-net-small", "--weights", "none"]
+    )
+    assert result.exit_code == 0, result.stderr
+    chosen = json.loads((tmp_path / "run/config.json").read_text())["settings"]
+    assert (chosen["batch_size"], chosen["epochs"], chosen["angles"][:3]) == (1, 1, [0.0, 0.0, -20.0])
 
 
 # --- strategies ---------------------------------------------------------------------------------

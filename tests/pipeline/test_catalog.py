@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.catalog import Catalog, json_schema, load_catalog, select
+from pipeline.catalog import Catalog, CtRecipe, VideoRecipe, json_schema, load_catalog, select
 from pipeline.errors import ConfigError
+from pipeline.store import canonical_json
 from pipeline.yaml_nodes import plain, read_yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -82,6 +83,39 @@ def test_recipe_in_the_store_names_the_type_of_source(catalog_file):
         "dtype": "float32",
         "window": [-1000.0, 400.5],
     }
+
+
+def test_a_recipe_without_preset_stands_in_stores_as_it_always_did():
+    """The digest of every store there is depends on these bytes."""
+    before = {
+        CtRecipe: '{"dtype":"float16","shape":[70,224,224],"spline_order":3,"window":[-1000.0,400.0]}',
+        VideoRecipe: '{"dtype":"float16","frames":"all","shape":[70,224,224],"spline_order":3}',
+    }
+    for recipe, text in before.items():
+        assert canonical_json(recipe().model_dump(mode="json")).decode() == text
+        assert recipe().model_dump_json().count("preset") == 0
+
+
+CT_RECIPE = "{shape: [5, 16, 17], spline_order: 1, window: [-1000, 400.5], dtype: float32}"
+CT_2021 = {"preset": "viptt-2021", "shape": [70, 224, 224], "spline_order": 1, "dtype": "float32"}
+SETTLED = {  # what is written, and what it changes of the preset
+    "{preset: viptt-2021}": {},
+    "{preset: viptt-2021, shape: [5, 16, 17]}": {"shape": [5, 16, 17]},
+    "{preset: viptt-2021, dtype: float16}": {"dtype": "float16"},
+    "{spline_order: 1, window: [-1000, 400], preset: viptt-2021}": {},
+}
+
+
+@pytest.mark.parametrize("written", SETTLED)
+def test_a_preset_stands_for_all_of_a_scans_recipe_but_shape_and_dtype(catalog_file, written):
+    recipe = load_catalog(catalog_file(CT_RECIPE, written)).datasets["ct"].recipe_json
+    assert recipe == {"type": "nifti", **CT_2021, "window": [-1000.0, 400.0], **SETTLED[written]}
+
+
+def test_a_preset_stands_for_all_of_a_clips_recipe_but_shape_and_dtype(catalog_file):
+    file = catalog_file("store: /cache", "recipe: {preset: viptt-2021, frames: first}\n    store: /cache")
+    recipe = load_catalog(file).datasets["video"].recipe_json
+    assert recipe == {"type": "video", **CT_2021, "dtype": "uint8", "frames": "first"}
 
 
 def test_values_are_frozen(catalog_file):
@@ -163,6 +197,35 @@ REFUSED = {  # old text, new text, code, path in the document, part of the line;
     "window turned": ("[-1000, 400.5]", "[400, -1000]", "bad-value", f"{CT}.recipe.window", "lower"),
     "window empty": ("[-1000, 400.5]", "[40, 40]", "bad-value", f"{CT}.recipe.window", "lower"),
     "dtype": ("dtype: float32", "dtype: int8", "bad-value", f"{CT}.recipe.dtype", "'float16'"),
+    "preset": ("{shape", "{preset: viptt-2022, shape", "bad-value", f"{CT}.recipe.preset", "'viptt-2021'"),
+    "preset with order 3": (
+        "[5, 16, 17], spline_order: 1, window: [-1000, 400.5]",
+        "[5, 16, 17], spline_order: 3, preset: viptt-2021",
+        "bad-value",
+        f"{CT}.recipe.spline_order",
+        "the preset viptt-2021 stands for 1 here, not 3",
+    ),
+    "preset with another window": (
+        "{shape",
+        "{preset: viptt-2021, shape",
+        "bad-value",
+        f"{CT}.recipe.window",
+        "stands for [-1000.0, 400.0] here, not [-1000, 400.5]",
+    ),
+    "preset with all frames": (
+        "store: /cache",
+        "recipe: {preset: viptt-2021, frames: all}\n    store: /cache",
+        "bad-value",
+        "datasets.video.recipe.frames",
+        'stands for "first" here, not "all"',
+    ),
+    "preset is a list": (
+        "{shape",
+        "{preset: [viptt-2021], shape",
+        "bad-value",
+        f"{CT}.recipe.preset",
+        "not [",
+    ),
     "version": ("version: 1", "version: 2", "bad-value", "version", "not 2"),
     "version as text": ("version: 1", "version: '1'", "bad-value", "version", '"1"'),
     "no version": ("version: 1\n", "", "missing-key", "version", "`version` is missing"),

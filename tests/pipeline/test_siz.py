@@ -63,6 +63,33 @@ def test_other_orders_equal_scipy(order, shape, target):
     assert error <= 1e-5 * 65535
 
 
+def by_default_scipy(volume, shape, order):
+    factors = [target / size for target, size in zip(shape, volume.shape, strict=True)]
+    return ndimage.zoom(volume.astype(np.float64), factors, order=order)
+
+
+@pytest.mark.parametrize("target", [57, 70, 224])
+def test_outside_is_zero_where_scipy_says_that_the_last_sample_lies_outside(target):
+    lost = set()  # of target 57, the lost sample is a block of its own
+    for size in range(1, 600):
+        volume = np.linspace(1, 2, size, dtype=np.float32).reshape(size, 1, 1)
+        wanted = by_default_scipy(volume, (target, 1, 1), 1)
+        np.testing.assert_allclose(zoom(volume, (target, 1, 1), order=1, mode="constant"), wanted, atol=1e-6)
+        assert (wanted[:-1] > 0.9).all()
+        lost |= {size} if wanted[-1] == 0 else set()
+    assert len(lost) > 10  # of 600
+
+
+@pytest.mark.parametrize("order", [0, 1, 3])
+@pytest.mark.parametrize("target", [(70, 224, 9), (224, 9, 70), (9, 70, 224)])
+def test_outside_is_zero_on_every_axis(order, target):
+    volume = random_volume(tuple({70: 82, 224: 512}.get(size, 20) for size in target), np.uint8, 6)
+    wanted = by_default_scipy(volume, target, order)
+    assert [(np.take(wanted, -1, axis) == 0).all() for axis in range(3)] == [size != 9 for size in target]
+    error = np.abs(zoom(volume, target, order=order, mode="constant") - wanted).max()
+    assert error <= 1e-5 * 255
+
+
 @pytest.mark.parametrize("order", [0, 1, 3])
 def test_long_axis_equals_scipy(order):
     volume = random_volume((5000, 3, 2), np.uint8, 2)
@@ -129,3 +156,8 @@ def test_memory_is_at_most_three_times_the_volume(shape, dtype, target):
 def test_refuses(volume, shape, order, message):
     with pytest.raises(ValueError, match=message):
         zoom(volume, shape, order=order)
+
+
+def test_refuses_other_modes():
+    with pytest.raises(ValueError, match="nearest, constant, not wrap"):
+        zoom(np.zeros((2, 2, 2)), (1, 1, 1), mode="wrap")
