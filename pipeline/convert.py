@@ -23,6 +23,7 @@ from pipeline.readers.reading import Facts, Reading
 from pipeline.siz import Float32, zoom
 
 MAX_NONFINITE = 0.01
+MAX_HOUNSFIELD = 1e6  # 30 times what 16 bits hold, so that every usual padding passes: beyond is damage
 EQUAL = 1e-5  # what the spline's rounding may add to a constant
 
 
@@ -40,7 +41,7 @@ def convert(path: Path, recipe: CtRecipe | VideoRecipe) -> Conversion:
     if isinstance(recipe, CtRecipe):
         reading = nifti.read(path, canonical=not as_in_2021)
         scale = scale_ct_2021 if as_in_2021 else scale_ct
-        values = scale(_finite(path, reading, recipe.window[0]), recipe)
+        values = scale(_in_range(path, _finite(path, reading, recipe.window[0])), recipe)
         reading.facts["warnings"] += _unlike_2021(reading) if as_in_2021 else []
     else:
         reading = video.read(path, size=recipe.shape[1:] if as_in_2021 else None)
@@ -120,3 +121,14 @@ def _finite(path: Path, reading: Reading, air: float) -> NDArray[Any]:
         return reading.array
     finite: NDArray[Any] = np.nan_to_num(reading.array, nan=air, posinf=air, neginf=air)
     return finite
+
+
+def _in_range(path: Path, hounsfield: NDArray[Any]) -> NDArray[Any]:
+    """The finite array itself. Raises SourceError with code out-of-range for what no scanner says."""
+    if hounsfield.dtype.itemsize <= 2:
+        return hounsfield
+    most = max(abs(float(hounsfield.min())), abs(float(hounsfield.max())))
+    if most > MAX_HOUNSFIELD:
+        reason = f"a voxel of {most:.3g} HU in size, over {MAX_HOUNSFIELD:g}"
+        raise SourceError.of(path, "out-of-range", reason, "export it again; check its scaling and datatype")
+    return hounsfield

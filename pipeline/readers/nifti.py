@@ -5,11 +5,13 @@ Left, found from the affine (sform before qform, as nibabel does). Oblique volum
 axes; nothing is resampled here.
 
 Values are ``stored * scl_slope + scl_inter``; a slope of 0, or one that is not finite, means that
-the stored values are meant (NIfTI-1 standard, "data scaling"). Unscaled volumes keep their dtype,
-scaled ones are float32. Non-finite values are left in place and counted in the facts.
+the stored values are meant (NIfTI-1 standard, "data scaling"), and is noted. Unscaled volumes keep
+their dtype, scaled ones are float32. Non-finite values are left in place and counted in the facts.
 
 Files are told apart by content, not by name, and a gzip stream is inflated to its end, so that its
-CRC-32 is verified. Does not read pairs (.hdr, .img), RGB or complex data, or series of volumes.
+CRC-32 is verified. Bytes after the voxels are noted; but if they are once, twice … as many as the voxels,
+or over half as many and 1 KiB, the header is taken to be wrong. Does not read pairs (.hdr, .img), RGB or
+complex data, or series of volumes.
 """
 
 from collections.abc import Iterator
@@ -42,11 +44,13 @@ BAD_GZIP: type[Exception] = IsalError  # type: ignore[assignment]  # its stub ca
 GZIP = b"\x1f\x8b"
 GZIP_WINDOW = 31  # zlib's way to say: a gzip header and trailer are expected
 HEADER_BYTES = 1024
+EXTENDER_BYTES = 4  # follow the header of a single file
 PIECE_BYTES = 1 << 16
 BOMB_BYTES = 1 << 28  # a small file may not declare more than this ...
 BOMB_RATIO = 200  # ... if it is this many times as much as the file holds; CT compresses 2 to 20 times
 CANONICAL = axcodes2ornt("LPS")
 FETCH = "fetch or export it again"
+VOXEL_APART = 1.0  # qform and sform may place a corner of the volume so many voxels apart: rounding, shear
 
 
 @dataclass(frozen=True)
@@ -104,10 +108,14 @@ def _inspected(path: Path) -> _Layout:
 def _start(path: Path) -> bytes:
     """The first bytes; members of a gzip file may be as small as they like."""
     start = b""
-    for piece, _ in _pieces(path):
-        start += piece
-        if len(start) >= HEADER_BYTES:
-            break
+    try:
+        for piece, _ in _pieces(path):
+            start += piece
+            if len(start) >= HEADER_BYTES:
+                break
+    except EOFError:  # where it ends is told by ``_content``, which knows where it should
+        if not start:
+            raise SourceError.of(path, "truncated", "its gzip data ends early", FETCH) from None
     return start
 
 
@@ -117,27 +125,39 @@ def _content(path: Path, layout: _Layout) -> tuple[NDArray[np.uint8], int]:
     most = wanted + layout.nbytes // 2 + HEADER_BYTES
     data = np.empty(layout.nbytes, np.uint8)
     filled = junk = 0
-    for piece, inside in _pieces(path):
-        if inside:
-            voxels = np.frombuffer(piece, np.uint8)[max(0, layout.offset - filled) :]
-            start = max(0, filled - layout.offset)
-            room = data[start : start + len(voxels)]
-            room[:] = voxels[: len(room)]
-            filled += len(piece)
-        else:
-            junk += len(piece)
-        if filled + junk > most:
-            reason = f"over {most} bytes; its header declares {wanted}"
-            raise SourceError.of(path, "size-mismatch", reason, "check its datatype and dimensions")
+    try:
+        for piece, inside in _pieces(path):
+            if inside:
+                voxels = np.frombuffer(piece, np.uint8)[max(0, layout.offset - filled) :]
+                start = max(0, filled - layout.offset)
+                room = data[start : start + len(voxels)]
+                room[:] = voxels[: len(room)]
+                filled += len(piece)
+            else:
+                junk += len(piece)
+            if filled + junk > most:
+                raise _size_mismatch(path, f"over {most}", wanted)
+    except EOFError:
+        if filled >= wanted:
+            raise SourceError.of(path, "gzip-crc", "it ends before its gzip checksum", FETCH) from None
     if filled < wanted:
         raise SourceError.of(path, "truncated", f"{filled} bytes; its header declares {wanted}", FETCH)
-    return data, filled + junk - wanted
+    surplus = filled + junk - wanted
+    if surplus and surplus % layout.nbytes == 0:
+        raise _size_mismatch(path, str(filled + junk), wanted)
+    return data, surplus
+
+
+def _size_mismatch(path: Path, found: str, wanted: int) -> SourceError:
+    reason = f"{found} bytes; its header declares {wanted}"
+    return SourceError.of(path, "size-mismatch", reason, "check its datatype and dimensions")
 
 
 def _pieces(path: Path) -> Iterator[tuple[bytes, bool]]:
     """The content in small pieces, so that a gzip bomb is noticed before it has grown.
 
-    Each with whether it is content, or only follows a gzip file, where no checksum covers it.
+    Each with whether it is content, or only follows a gzip file, where no checksum covers it. Raises
+    EOFError after the last piece of a gzip stream that is cut.
     """
     try:
         with path.open("rb") as file:
@@ -166,7 +186,7 @@ def _inflated(path: Path, file: BinaryIO, piece: bytes) -> Iterator[tuple[bytes,
                 if len(piece) < len(GZIP):
                     piece += file.read(PIECE_BYTES)
             if not member.eof:
-                raise SourceError.of(path, "truncated", "its gzip data ends early", FETCH)
+                raise EOFError
     except BAD_GZIP:
         raise SourceError.of(path, "gzip-crc", "its gzip data or checksum is damaged", FETCH) from None
     if piece:
@@ -202,7 +222,8 @@ def _header(path: Path, start: bytes) -> Nifti1Header:
     for kind in (Nifti1Header, Nifti2Header):
         if len(start) >= kind.sizeof_hdr and kind.may_contain_header(start[: kind.sizeof_hdr]):
             try:
-                header = kind(start[: kind.sizeof_hdr], check=False)  # type: ignore[no-untyped-call]
+                order = _byte_order(start, kind.sizeof_hdr)
+                header = kind(start[: kind.sizeof_hdr], order, check=False)  # type: ignore[no-untyped-call]
                 if header["magic"].item().rstrip(b"\0")[:2] != b"n+":
                     break
             except HeaderDataError as error:
@@ -211,10 +232,18 @@ def _header(path: Path, start: bytes) -> Nifti1Header:
     raise SourceError.of(path, "not-nifti", "its content is not single-file NIfTI", "remove it or convert it")
 
 
+def _byte_order(start: bytes, size: int) -> str | None:
+    """By sizeof_hdr; where that says nothing, nibabel goes by dim[0]."""
+    orders = {size.to_bytes(4, "little"): "<", size.to_bytes(4, "big"): ">"}
+    return orders.get(start[:4])
+
+
 def _shape(path: Path, header: Nifti1Header) -> tuple[int, int, int]:
     axes = int(header["dim"][0])
+    if axes == 0:
+        raise SourceError.of(path, "empty-volume", "dim[0] says 0 dimensions", FETCH)
     if not 1 <= axes <= 7:
-        raise SourceError.of(path, "bad-dims", f"{axes} dimensions", FETCH)
+        raise SourceError.of(path, "bad-dims", f"dim[0] says {axes} dimensions; NIfTI has 1 to 7", FETCH)
     sizes = [int(size) for size in header["dim"][1 : axes + 1]]
     if min(sizes) < 0:
         raise SourceError.of(path, "bad-dims", f"dimensions {sizes}", FETCH)
@@ -227,9 +256,11 @@ def _shape(path: Path, header: Nifti1Header) -> tuple[int, int, int]:
 
 
 def _offset(path: Path, header: Nifti1Header) -> int:
-    offset = float(header["vox_offset"])
-    if not header.sizeof_hdr < offset < 1 << 30:
-        raise SourceError.of(path, "bad-offset", f"voxels at byte {offset:g}", FETCH)
+    """Where the voxels begin: nifti1.h, "vox_offset": 352 or more in a single file; nifti2.h: 544."""
+    offset, least = float(header["vox_offset"]), header.sizeof_hdr + EXTENDER_BYTES
+    if not least <= offset < 1 << 30:
+        reason = f"voxels at byte {offset:g}; the header ends at {least}"
+        raise SourceError.of(path, "bad-offset", reason, FETCH)
     return int(offset)
 
 
@@ -240,7 +271,7 @@ def _scaling(path: Path, header: Nifti1Header) -> tuple[float, float, list[str]]
     except HeaderDataError as error:
         raise SourceError.of(path, "bad-scaling", str(error), FETCH) from None
     if slope is None:
-        return 1.0, 0.0, [] if raw in (0.0, 1.0) else [f"scl_slope {raw} read as no scaling"]
+        return 1.0, 0.0, [f"scl_slope {raw:g} read as no scaling"]
     return float(slope), float(inter or 0.0), []
 
 
@@ -250,7 +281,7 @@ def _affine(path: Path, header: Nifti1Header) -> tuple[Float64, list[str]]:
         pixdim = header["pixdim"][1:4].astype(float)
     if not (np.isfinite(pixdim).all() and (pixdim > 0).all() and (pixdim < 1000).all()):
         raise SourceError.of(path, "bad-spacing", f"voxels of {pixdim.tolist()} mm", FETCH)
-    coded = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
+    forms = int(header["sform_code"]) > 0, int(header["qform_code"]) > 0
     if abs(header["pixdim"][0]) != 1:
         header["pixdim"][0] = 1  # nifti1.h: a qfac that is not set means 1
     try:
@@ -260,13 +291,28 @@ def _affine(path: Path, header: Nifti1Header) -> tuple[Float64, list[str]]:
         raise SourceError.of(path, "bad-affine", str(error), FETCH) from None
     if not _tells_axes_apart(affine):
         raise SourceError.of(path, "bad-affine", "its voxel-to-world matrix is singular or absurd", FETCH)
-    notes = [] if coded else ["orientation assumed: neither qform nor sform is set"]
+    if not any(forms):
+        return affine, ["orientation assumed: neither qform nor sform is set"]
     spacing = nib.affines.voxel_sizes(affine)
-    if coded and not np.allclose(spacing, pixdim, rtol=0.01, atol=1e-3):
-        notes.append(
-            f"sform says {np.round(spacing, 3).tolist()} mm, pixdim {np.round(pixdim, 3).tolist()} mm"
-        )
-    return affine, notes
+    if not np.allclose(spacing, pixdim, rtol=0.01, atol=1e-3):
+        said = f"sform says {np.round(spacing, 3).tolist()} mm, pixdim {np.round(pixdim, 3).tolist()} mm"
+        return affine, [f"form-conflict: {said}; the sform is used"]
+    return affine, _conflict(header, affine) if all(forms) else []
+
+
+def _conflict(header: Nifti1Header, affine: Float64) -> list[str]:
+    """Whether the qform places the volume elsewhere than the sform, by the corners of both."""
+    try:
+        with np.errstate(all="ignore"):
+            other = np.asarray(header.get_qform(), np.float64)
+    except (HeaderDataError, ValueError):
+        return ["form-conflict: its qform is not a rotation; the sform is used"]
+    last = header["dim"][1:4].astype(np.float64) - 1
+    corners = np.array([[*(last * corner), 1] for corner in np.ndindex(2, 2, 2)])
+    apart = float(np.linalg.norm((corners @ (affine - other).T)[:, :3], axis=1).max())
+    if apart <= VOXEL_APART * nib.affines.voxel_sizes(affine).max():
+        return []
+    return [f"form-conflict: sform and qform place a corner {apart:.1f} mm apart; the sform is used"]
 
 
 def _tells_axes_apart(affine: Float64) -> bool:

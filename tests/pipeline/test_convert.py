@@ -182,10 +182,41 @@ def test_N20_scaling_beyond_float32_is_refused(noise, refusal):
     assert problem.code == "non-finite"
 
 
-@pytest.mark.parametrize(("dtype", "value"), [("float32", 1e30), ("float64", 1e300), ("float64", -1e300)])
-def test_N23_huge_values_are_clipped(tmp_path, write_nifti, dtype, value):
-    values = np.random.default_rng(5).integers(-900, 900, (10, 11, 12)).astype(dtype)
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        ("float32", 1e30),
+        ("float64", 1e300),
+        ("float64", -1e300),
+        ("float32", 1.1e6),
+        ("int32", -(2**31)),
+        ("uint64", 2**64 - 1),
+    ],
+)
+def test_N23_values_that_no_scanner_gives_are_refused(tmp_path, write_nifti, refusal, dtype, value):
+    values = np.random.default_rng(5).integers(0, 900, (10, 11, 12)).astype(dtype)
     values[4, 5, 6] = value
+    path = write_nifti(tmp_path / "a.nii", values)
+    (problem,) = refusal(SourceError, lambda: convert(path, CtRecipe(shape=SHAPES[0])))
+    assert (problem.where, problem.code) == (str(path), "out-of-range")
+    assert f"{abs(value):.3g} HU" in problem.reason
+
+
+PADDING = [
+    ("int16", -2000),
+    ("int16", -32768),
+    ("int16", 32767),
+    ("float32", -3024),
+    ("uint16", 65535),
+    ("int32", -(10**6)),
+    ("float32", 1e6),
+]
+
+
+@pytest.mark.parametrize(("dtype", "value"), PADDING)
+def test_N23_ordinary_padding_is_clipped(tmp_path, write_nifti, dtype, value):
+    values = np.random.default_rng(5).integers(0, 900, (10, 11, 12)).astype(dtype)
+    values[:3], values[4, 5, 6] = value, value
     recipe = CtRecipe(shape=SHAPES[0])
     conversion = convert(write_nifti(tmp_path / "a.nii", values), recipe)
     assert_close(conversion.volume, scaled_by_hand(values.T.astype(np.float64), recipe))

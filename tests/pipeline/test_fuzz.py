@@ -54,7 +54,7 @@ ERROR_LINE = re.compile(r"\S.*?: [a-z0-9-]+: \S.* → \S.*")
 CODES = {  # what the reader and the recipe promise to raise
     *("empty-file", "not-nifti", "truncated", "gzip-crc", "bad-header", "bad-dims", "not-3d"),
     *("empty-volume", "unsupported-dtype", "bad-offset", "bad-scaling", "bad-affine", "bad-spacing"),
-    *("size-mismatch", "too-large", "non-finite"),
+    *("size-mismatch", "too-large", "non-finite", "out-of-range"),
 }
 Random = random.Random
 

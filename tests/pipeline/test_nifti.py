@@ -1,5 +1,6 @@
 import gzip
 import os
+import re
 import struct
 import tracemalloc
 import zlib
@@ -117,8 +118,53 @@ def test_N27_spacing_that_disagrees_is_told(tmp_path, write_nifti):
     fields = {"pixdim": [1, 5, 5, 5, 1, 1, 1, 1]}
     path = write_nifti(tmp_path / "a.nii", PHANTOM, affine=np.diag([0.7, 0.7, 0.7, 1]), fields=fields)
     (warning,) = read(path).facts["warnings"]
+    assert warning.startswith("form-conflict: ")
     assert "sform says [0.7, 0.7, 0.7] mm, pixdim [5.0, 5.0, 5.0] mm" in warning
     np.testing.assert_array_equal(read(path).array, SPL)
+
+
+def two_forms(path, qform, sform=None):
+    """PHANTOM with both forms; by themselves they place it at RAS, with voxels of SPACING."""
+    image = nib.Nifti1Image(PHANTOM, None)
+    image.header.set_qform(qform, 1)
+    image.header.set_sform(np.diag([*SPACING, 1]) if sform is None else sform, 1)
+    nib.save(image, path)
+    return path
+
+
+def moved(*by, turn=(0, 0, 0)):
+    affine = np.diag([*SPACING, 1.0])
+    affine[:3, :3] = rotation(*turn) @ affine[:3, :3]
+    affine[:3, 3] = by
+    return affine
+
+
+CONFLICTS = {  # a qform beside the sform moved(0, 0, 0); how far the farthest corner is moved, by hand
+    "origin": (moved(0, 30, 40), 50.0),
+    "half turn": (moved(0, 0, 0, turn=(0, 0, 180)), 2 * np.hypot(2 * 1.5, 3 * 2)),
+    "quarter turn": (moved(0, 0, 0, turn=(90, 0, 0)), np.sqrt(2) * np.hypot(3 * 2, 4 * 2.5)),
+}
+
+
+@pytest.mark.parametrize(("qform", "apart"), CONFLICTS.values(), ids=CONFLICTS)
+def test_N27_forms_that_disagree_in_place_or_turn_are_told(tmp_path, qform, apart):
+    reading = read(two_forms(tmp_path / "a.nii", qform))
+    np.testing.assert_array_equal(reading.array, SPL)  # by the sform
+    (warning,) = reading.facts["warnings"]
+    said = f"form-conflict: sform and qform place a corner {apart:.1f} mm apart; the sform is used"
+    assert warning == said
+
+
+@pytest.mark.parametrize("qform", [moved(0, 0, 0), moved(1, 1, 1), moved(0, 0, 0, turn=(1, 1, 1))])
+def test_N27_forms_that_agree_within_a_voxel_are_not_told(tmp_path, qform):
+    assert read(two_forms(tmp_path / "a.nii", qform)).facts["warnings"] == []
+
+
+def test_N27_a_qform_that_is_no_rotation_is_told(tmp_path, write_nifti):
+    fields = {"qform_code": 1, "quatern_b": 3}
+    path = write_nifti(tmp_path / "a.nii", PHANTOM, affine=np.eye(4), fields=fields)
+    (warning,) = read(path).facts["warnings"]
+    assert warning == "form-conflict: its qform is not a rotation; the sform is used"
 
 
 def test_N28_assumed_orientation_is_told(tmp_path, write_nifti):
@@ -155,8 +201,8 @@ def test_every_dtype_in_both_byte_orders(tmp_path, write_nifti, dtype, endian, v
 
 
 SCALINGS = {  # slope and inter in the header; by what the values are multiplied, what is added; told?
-    "N19 slope 0": (0, 0, 1, 0, False),
-    "N19 slope 0 with inter": (0, -1024, 1, 0, False),
+    "N19 slope 0": (0, 0, 1, 0, True),
+    "N19 slope 0 with inter": (0, -1024, 1, 0, True),
     "N19 slope NaN": (NAN, -1024, 1, 0, True),
     "N19 slope infinite": (INF, 0, 1, 0, True),
     "slope 1": (1, 0, 1, 0, False),
@@ -176,7 +222,8 @@ def test_scaling(tmp_path, write_nifti, slope, inter, factor, term, told, dtype,
     np.testing.assert_allclose(reading.array, values.T * float(factor) + term, rtol=1e-6)
     np.testing.assert_allclose(reading.array, nibabel_spl(path), rtol=1e-6)
     assert (reading.facts["slope"], reading.facts["inter"]) == (factor, term)
-    assert bool(reading.facts["warnings"]) == told
+    assert reading.facts["warnings"] == [f"scl_slope {slope:g} read as no scaling"] * told
+    assert reading.facts["warnings"] == inspect(path)["warnings"]
 
 
 def test_N20_scaling_beyond_float32_is_counted(tmp_path, write_nifti):
@@ -221,7 +268,7 @@ HEADERS = {
     "N12 1200 cubed": (dim(1200, 1200, 1200), "too-large"),
     "N13 negative size": (dim(-5, 17, 18), "bad-dims"),
     "N14 size 0": (dim(0, 17, 18), "empty-volume"),
-    "N14 no dimensions": ({"dim": [0] + [1] * 7}, "bad-dims"),
+    "N14 no dimensions": ({"dim": [0] + [1] * 7}, "empty-volume"),
     "N15 nine dimensions": ({"dim": [9] + [2] * 7}, "bad-dims"),
     "N16 one dimension": (dim(16), "not-3d"),
     "N16 two dimensions": (dim(16, 17), "not-3d"),
@@ -238,6 +285,8 @@ HEADERS = {
     "N29 quaternion over 1": ({"sform_code": 0, "qform_code": 1, "quatern_b": 3}, "bad-affine"),
     "N31 vox_offset 0": ({"vox_offset": 0}, "bad-offset"),
     "N31 vox_offset in the header": ({"vox_offset": 348}, "bad-offset"),
+    "N31 vox_offset 349": ({"vox_offset": 349}, "bad-offset"),
+    "N31 vox_offset 351": ({"vox_offset": 351}, "bad-offset"),
     "N32 vox_offset NaN": ({"vox_offset": NAN}, "bad-offset"),
     "N32 vox_offset infinite": ({"vox_offset": INF}, "bad-offset"),
     "N32 vox_offset -352": ({"vox_offset": -352}, "bad-offset"),
@@ -261,9 +310,29 @@ def test_wrong_headers_are_refused(scan, refusal, fields, code, endian):
         assert len(problem.reason.split()) > 1  # a sentence, not a bare number
 
 
+@pytest.mark.parametrize("endian", ["<", ">"], ids=["little", "big"])
+def test_N15_the_reason_names_the_field(scan, refusal, endian):
+    path, _ = scan(fields={"dim": [9] + [2] * 7}, endian=endian)
+    (problem,) = refusal(SourceError, lambda: read(path))
+    assert "dim[0] says 9 dimensions" in problem.reason
+
+
+@pytest.mark.parametrize(("version", "least"), [(1, 352), (2, 544)])
+def test_N31_the_voxels_follow_the_header_and_its_extender(tmp_path, write_nifti, refusal, version, least):
+    path = write_nifti(tmp_path / "a.nii", PHANTOM, affine=np.eye(4), version=version)
+    np.testing.assert_array_equal(read(path).array, SPL)  # at the least offset there is
+    path = write_nifti(
+        tmp_path / "b.nii", PHANTOM, affine=np.eye(4), version=version, fields={"vox_offset": least - 1}
+    )
+    (problem,) = refusal(SourceError, lambda: read(path))
+    assert problem.code == "bad-offset"
+    assert str(least) in problem.reason
+
+
 CONTENTS = {
     "N32 vox_offset 1e9": ({"vox_offset": 1e9}, "truncated"),
     "N34 u1 over i2": ({"datatype": 2}, "size-mismatch"),
+    "N34 a third of the slices": (dim(16, 17, 6), "size-mismatch"),
     "i4 over i2": ({"datatype": 8}, "truncated"),
 }
 
@@ -273,6 +342,33 @@ CONTENTS = {
 def test_headers_that_contradict_the_content_are_refused(scan, refusal, fields, code, name):
     path, _ = scan(name=name, fields=fields)
     assert code_of(refusal(SourceError, lambda: read(path))) == code
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize(
+    ("shape", "surplus", "refused"),
+    [
+        ((8, 8, 4), 256, True),  # u1 over i2, or one of two volumes, however small
+        ((8, 8, 4), 768, True),  # u1 over f4
+        ((8, 8, 4), 255, False),
+        ((8, 8, 4), 1000, False),
+        ((8, 8, 4), 128 + 1024, False),
+        ((8, 8, 4), 128 + 1025, True),
+        ((64, 64, 16), 32768 + 1024, False),
+        ((64, 64, 16), 32768 + 1025, True),
+    ],
+)
+def test_N34_and_N9_the_border_between_junk_and_a_wrong_header(
+    tmp_path, write_nifti, refusal, shape, surplus, refused, name
+):
+    values = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    path = write_nifti(tmp_path / name, values)
+    data = gzip.decompress(path.read_bytes()) if name.endswith("gz") else path.read_bytes()
+    path.write_bytes(gzip.compress(data + bytes(surplus)) if name.endswith("gz") else data + bytes(surplus))
+    if refused:
+        assert code_of(refusal(SourceError, lambda: read(path))) == "size-mismatch"
+    else:
+        assert read(path).facts["warnings"] == [f"{surplus} bytes after the voxels"]
 
 
 @pytest.mark.parametrize("size", [0, -16, 2**31 - 1, 8, 16])
@@ -363,14 +459,15 @@ def test_N4_cut_plain_files_tell_both_sizes(scan, refusal, keep):
 
 DAMAGED = {
     "N5 half": (lambda data: data[: len(data) // 2], "truncated"),
-    "N6 no trailer": (lambda data: data[:-8], "truncated"),
-    "N6 half a trailer": (lambda data: data[:-4], "truncated"),
-    "N6 last byte missing": (lambda data: data[:-1], "truncated"),
+    "N5 a byte short of the trailer": (lambda data: data[:-30], "truncated"),
+    "N6 no trailer": (lambda data: data[:-8], "gzip-crc"),
+    "N6 half a trailer": (lambda data: data[:-4], "gzip-crc"),
+    "N6 last byte missing": (lambda data: data[:-1], "gzip-crc"),
     "N7 wrong CRC": (lambda data: data[:-6] + bytes([data[-6] ^ 255]) + data[-5:], "gzip-crc"),
     "N7 wrong length": (lambda data: data[:-2] + bytes([data[-2] ^ 1]) + data[-1:], "gzip-crc"),
     "N8 flipped payload": (lambda data: data[:5000] + bytes([data[5000] ^ 4]) + data[5001:], "gzip-crc"),
     "wrong second member": (lambda data: data + gzip.compress(b"x")[:-1] + b"\xff", "gzip-crc"),
-    "cut second member": (lambda data: data + gzip.compress(b"x" * 99)[:-9], "truncated"),
+    "cut second member": (lambda data: data + gzip.compress(b"x" * 99)[:-9], "gzip-crc"),
 }
 
 
@@ -380,6 +477,22 @@ def test_damaged_gzip_is_refused(scan, refusal, damage, code):
     path.write_bytes(damage(path.read_bytes()))
     found = code_of(refusal(SourceError, lambda: read(path)))
     assert found == code or (found, code) == ("truncated", "gzip-crc")
+
+
+def test_N6_no_trailer_of_the_smallest_scan(scan, refusal):
+    path, _ = scan((2, 2, 2))
+    path.write_bytes(path.read_bytes()[:-8])
+    assert code_of(refusal(SourceError, lambda: read(path))) == "gzip-crc"
+
+
+def test_N5_tells_both_sizes(scan, refusal):
+    path, _ = scan()
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    (problem,) = refusal(SourceError, lambda: read(path))
+    found, declared = map(int, re.fullmatch(r"(\d+) bytes; .* (\d+)", problem.reason).groups())
+    assert declared == len(gzip.decompress(data))
+    assert 0 < found < declared
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -559,6 +672,9 @@ def test_real_files_that_are_refused(shared, refusal, name, code):
 def test_real_facts(shared):
     assert read(shared / "ct_variants/P002d4_nan.nii.gz").facts["nonfinite"] == 300
     minimal = read(shared / "nifti_edge/niivue__minimal.nii.gz").facts
-    assert minimal["warnings"] == ["orientation assumed: neither qform nor sform is set"]
+    assert minimal["warnings"] == [
+        "scl_slope 0 read as no scaling",
+        "orientation assumed: neither qform nor sform is set",
+    ]
     big = read(shared / "nifti_edge/nifti-reader-js__big.nii.gz").array
     np.testing.assert_array_equal(big, read(shared / "nifti_edge/nifti-reader-js__little.nii.gz").array)
