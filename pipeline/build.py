@@ -177,6 +177,7 @@ def _tasks(plan: Plan, staging: Staging, previous: Store | None) -> Iterator[Tas
                 *known[sample.source],
                 *([Known(entry, None if entry.problem else chunk)] if entry else []),
             ),
+            wanted_sha256=sample.sha256,
         )
 
 

@@ -20,6 +20,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
 )
+from pydantic_core import PydanticCustomError
 
 from pipeline.errors import ConfigError, Problem
 from pipeline.yaml_nodes import FIX, line_of, plain, read_yaml
@@ -35,13 +36,15 @@ Size = Annotated[int, Field(ge=1, le=4096)]
 Name = Annotated[str, Field(min_length=1)]
 
 
-def _without_nul(path: Path) -> Path:
+def _local(path: Path) -> Path:
     if "\0" in str(path):
         raise ValueError("a path holds no NUL character")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:[/:]", str(path)):  # a Path has made one slash of two
+        raise PydanticCustomError("not_a_local_file", "an address; only local files are read")
     return path
 
 
-FilePath = Annotated[Path, AfterValidator(_without_nul)]
+FilePath = Annotated[Path, AfterValidator(_local)]
 DatasetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
 
@@ -113,12 +116,16 @@ class VideoRecipe(Recipe):
 
 
 class TableLabels(Frozen):
-    """Labels in a CSV table: its file, and the names of its columns."""
+    """Labels in a CSV table: its file, and the names of its columns.
+
+    ``sha256`` is a column with the SHA-256 that each source must have; a blank cell asks for nothing.
+    """
 
     file: FilePath
     id: Name
     label: Name
     group: Name | None = None
+    sha256: Name | None = None
 
 
 def _names_a_label(regex: str) -> str:
@@ -338,6 +345,9 @@ def _problem(file: Path, root: Any, fault: Any) -> Problem:
         case "union_tag_invalid" | "union_tag_not_found":
             remedy = f"use one of {fault['ctx'].get('expected_tags', 'nifti, video')}"
             return Problem(where, "unknown-type", "the type of the sources is missing or not known", remedy)
+        case "not_a_local_file":
+            remedy = "fetch it, and give its path on this machine"
+            return Problem(where, "not-a-local-file", f"{fault['input']} is {fault['msg']}", remedy)
         case _:
             given = json.dumps(fault["input"], default=str, ensure_ascii=False)
             reason = f"{fault['msg'].removeprefix('Value error, ')}, not {given[:80]}"

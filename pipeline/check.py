@@ -10,6 +10,7 @@ from pipeline.quarantine import Quarantined
 from pipeline.readers import READERS
 from pipeline.readers.reading import Facts
 from pipeline.samples import Listing, Sample, list_samples
+from pipeline.task import check_hash, hash_file
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ def _look(
     for sample in samples:
         try:
             facts = reader.read(sample.path).facts if deep else reader.inspect(sample.path)
+            if deep and sample.sha256:
+                check_hash(sample.path, hash_file(sample.path), sample.sha256)
         except SourceError as error:
             yield Quarantined(sample.source, error.problems[0])
         else:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline.errors import Problem
 
-TRIES = 3  # for a task whose worker died without a word: it may have been killed from outside
+TRIES = 2  # for a task whose worker died without a word: it may have been killed from outside
 LOWER = "export it again, or leave it out"
 
 

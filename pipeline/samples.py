@@ -26,13 +26,17 @@ FIX_TABLE = "correct the table"
 
 @dataclass(frozen=True)
 class Sample:
-    """One source with its id, its label (an index into the classes) and its group ("": none)."""
+    """One source with its id, its label (an index into the classes) and its group ("": none).
+
+    ``sha256`` is what its bytes must hash to ("": anything).
+    """
 
     id: str
     label: int
     group: str
     source: str
     path: Path
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,14 +57,15 @@ class _Label:
     id: str
     label: str
     group: str
+    sha256: str
 
 
 def list_samples(dataset: NiftiDataset | VideoDataset, *, allow_missing: bool = False) -> Listing:
     """List a dataset's samples.
 
     Raises ConfigError, with all faults, for a folder or table that cannot be read, ids that are
-    ambiguous, labels that are not among the classes, and, unless ``allow_missing``, for files without
-    a label and labels without a file.
+    ambiguous, labels that are not among the classes or all the same, and, unless ``allow_missing``,
+    for files without a label and labels without a file.
     """
     _check_folder(dataset)
     sources = find_sources(dataset.path, READERS[dataset.type].suffixes)
@@ -79,6 +84,11 @@ def list_samples(dataset: NiftiDataset | VideoDataset, *, allow_missing: bool = 
     if not listing.samples:
         reason = f"no source with a label among {len(sources)} files of type {dataset.type}"
         raise ConfigError.of(dataset.path, "no-samples", reason, "check `path`, `labels` and `classes`")
+    labels = {sample.label for sample in listing.samples}
+    if len(labels) == 1:
+        reason = f"all {len(listing.samples)} samples are {dataset.class_names[labels.pop()]}"
+        remedy = "nothing can be learned from one class: check `labels` and `classes`, or add another"
+        raise ConfigError.of(dataset.path, "one-class", reason, remedy)
     return listing
 
 
@@ -118,9 +128,13 @@ def _check_folder(dataset: NiftiDataset | VideoDataset) -> None:
     if not is_folder:
         remedy = f"correct `path` of dataset {dataset.name}, or put the sources there"
         raise ConfigError.of(dataset.path, "no-folder", reason, remedy)
-    if dataset.path.resolve() in (dataset.store.resolve(), *dataset.store.resolve().parents):
+    path, store = dataset.path.resolve(), dataset.store.resolve()
+    if path == store or path in store.parents:
         reason = f"the store lies inside the folder of sources {dataset.path}"
         raise ConfigError.of(dataset.store, "store-in-sources", reason, "choose a store outside of it")
+    if store in path.parents:
+        reason = f"the folder of sources {dataset.path} lies inside the store"
+        raise ConfigError.of(dataset.store, "sources-in-store", reason, "choose a store beside it")
 
 
 def _by_name(folder: Path, sources: list[str]) -> tuple[list[str], list[Quarantined]]:
@@ -207,7 +221,8 @@ def _label_by_table(
             problems.append(Problem(line.where, "duplicate-id", reason, FIX_TABLE))
         else:
             used.add(source)
-            samples.append(Sample(ids[source], index[line.label], line.group, source, dataset.path / source))
+            path, label = dataset.path / source, index[line.label]
+            samples.append(Sample(ids[source], label, line.group, source, path, line.sha256.lower()))
     if problems:
         raise ConfigError(*problems, *(item.problem for item in unmatched))
     unmatched += [_no_label(dataset, labels, source) for source in ids if source not in used]
@@ -244,6 +259,9 @@ def _line_problem(line: _Label, index: Mapping[str, int], named: list[str]) -> P
     if line.label not in index:
         known = ", ".join(index)
         return Problem(line.where, "unknown-label", f"`{line.label}` is not one of {known}", FIX_TABLE)
+    if not re.fullmatch(r"([0-9a-fA-F]{64})?", line.sha256):
+        reason = f"`{line.sha256[:80]}` is not a SHA-256 in 64 hexadecimal digits"
+        return Problem(line.where, "bad-sha256", reason, "give what `sha256sum` prints, or nothing")
     return None
 
 
@@ -255,12 +273,12 @@ def _unique(lines: list[_Label]) -> tuple[list[_Label], list[Problem]]:
         earlier = first.setdefault(line.id, line)
         if earlier is line:
             continue
-        if (earlier.label, earlier.group) == (line.label, line.group):
+        if replace(line, where=earlier.where) == earlier:
             warnings.append(
                 Problem(line.where, "duplicate-id", f"`{line.id}` stands twice", "remove one line")
             )
         else:
-            reason = f"`{line.id}` has another label or group in {earlier.where}"
+            reason = f"`{line.id}` has another label, group or hash in {earlier.where}"
             problems.append(Problem(line.where, "contradiction", reason, "keep the right line"))
     if problems:
         raise ConfigError(*problems)
@@ -270,19 +288,19 @@ def _unique(lines: list[_Label]) -> tuple[list[_Label], list[Problem]]:
 def _read_table(labels: TableLabels) -> list[_Label]:
     text = _table_text(labels.file)
     rows = list(_csv_rows(labels.file, text))
-    wanted = [labels.id, labels.label] + ([labels.group] if labels.group else [])
+    wanted = [labels.id, labels.label, labels.group, labels.sha256]
     _, header = rows[0] if rows else (1, [])
-    _check_header(labels.file, header, wanted)
+    _check_header(labels.file, header, [name for name in wanted if name])
     if len(rows) == 1:
         raise ConfigError.of(labels.file, "empty-table", "it has a header but no lines", FIX_TABLE)
     ragged = [str(number) for number, cells in rows if len(cells) != len(header)]
     if ragged:
         reason = f"line {', '.join(ragged)}: not {len(header)} columns as in the header"
         raise ConfigError.of(labels.file, "ragged-table", reason, FIX_TABLE)
-    columns = [header.index(name) for name in wanted]
-    table = [(number, [cells[column] for column in columns]) for number, cells in rows[1:]]
+    columns = [header.index(name) if name else len(header) for name in wanted]
+    table = [(number, [*cells, ""]) for number, cells in rows[1:]]
     return [
-        _Label(f"{labels.file}:{number}", cells[0], cells[1], "".join(cells[2:])) for number, cells in table
+        _Label(f"{labels.file}:{number}", *(cells[column] for column in columns)) for number, cells in table
     ]
 
 
@@ -328,7 +346,8 @@ def _csv_rows(file: Path, text: str) -> Iterator[tuple[int, list[str]]]:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            raise ConfigError.of(f"{file}:{number}", "not-csv", str(error), "balance the quotes") from None
+            remedy = "balance the quotes; give a table of labels only"
+            raise ConfigError.of(f"{file}:{number}", "not-csv", str(error), remedy) from None
         if cells is None:
             return
         if cells:

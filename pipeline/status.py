@@ -74,6 +74,8 @@ def _sample_reasons(
     yield from _reason("removed", sorted(set(rows) - sources))
     yield from _reason("another label", [sample.source for sample, row in both if sample.label != row.label])
     yield from _reason("another group", [sample.source for sample, row in both if sample.group != row.group])
+    other = [sample.source for sample, row in both if sample.sha256 not in ("", row.source_sha256)]
+    yield from _reason("another hash in the labels", other)
 
 
 def _content_reasons(

@@ -7,14 +7,16 @@ from pathlib import Path
 
 from pipeline.catalog import CtRecipe, VideoRecipe
 from pipeline.convert import convert
-from pipeline.errors import IntegrityError, Problem, ResourceError, SourceError
+from pipeline.errors import ConfigError, IntegrityError, Problem, ResourceError, SourceError
 from pipeline.isolation import Limits, limited
 from pipeline.readers.reading import check_regular_file
 from pipeline.staging import Entry, write_entry
 from pipeline.store import canonical_json, read_chunk, write_chunk
 
 # Not a matter of the source's own bytes, so worth another try when nothing about it has changed.
-RETRY = frozenset({"unreadable", "changed-during-read", "memory", "crash", "timeout", "duplicate-content"})
+RETRY = frozenset(
+    {"hash-mismatch", "unreadable", "changed-during-read", "memory", "crash", "timeout", "duplicate-content"}
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Task:
     chunk: Path
     journal: Path
     known: tuple[Known, ...] = ()
+    wanted_sha256: str = ""
 
     @property
     def trace(self) -> Path:
@@ -57,13 +60,15 @@ class Result:
 def process(task: Task) -> Result:
     """Convert a source, or find that it has been converted before; never raises for a bad source.
 
-    Raises ResourceError if the disk is full or cannot be written: then no source can succeed.
+    Raises ResourceError if the disk is full or cannot be written, ConfigError if a decoder is missing:
+    then no source can succeed.
     """
     sha256 = ""
     try:
         check_regular_file(task.path)
         before = _signature(task.path)
         sha256 = hash_file(task.path)
+        check_hash(task.path, sha256, task.wanted_sha256)
         for known in task.known:
             if _holds(known, task, sha256):
                 return Result(known.entry, known.chunk, True, before[0])
@@ -76,7 +81,7 @@ def process(task: Task) -> Result:
         facts = canonical_json(conversion.facts).decode()
         entry = Entry(task.source, sha256, task.recipe_sha256, volume_sha256, facts)
         result = Result(entry, task.chunk, False, before[0])
-    except (ResourceError, KeyboardInterrupt):
+    except (ConfigError, ResourceError, KeyboardInterrupt):
         raise
     except Exception as error:  # noqa: BLE001 - a bad source costs only itself, whatever its decoder raises
         entry = Entry(task.source, sha256, task.recipe_sha256, "", "{}", _problem(task.path, error))
@@ -100,6 +105,13 @@ def hash_file(path: Path) -> str:
         raise SourceError.of(
             path, "unreadable", str(error.strerror), "fix its permissions or its disk"
         ) from None
+
+
+def check_hash(path: Path, sha256: str, wanted: str) -> None:
+    """Raises SourceError with code hash-mismatch if a source's hash is not the wanted one ("": any)."""
+    if wanted and sha256 != wanted:
+        reason = f"its SHA-256 is {sha256}, the labels say {wanted}"
+        raise SourceError.of(path, "hash-mismatch", reason, "fetch it again, or correct the table")
 
 
 def _signature(path: Path) -> tuple[int, int, int]:

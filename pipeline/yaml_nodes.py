@@ -1,7 +1,8 @@
 """YAML text to nodes and plain values, within bounds, for people who will see the error messages.
 
 The YAML read here is the core of YAML 1.2: ``NO`` and ``12:30`` are text, keys are text, and a key
-given twice, merge keys, and tags are errors. Nodes keep their line numbers.
+given twice, merge keys, and tags are errors. Numbers do not begin with a needless zero: ``010``, which is
+8 to some readers and 10 to others, is text. Nodes keep their line numbers.
 """
 
 import re
@@ -61,11 +62,12 @@ class _CoreLoader(yaml.SafeLoader):
     """YAML 1.2 core scalars; PyYAML wants its resolvers on a class."""
 
 
-NUMBER = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+WHOLE = r"(0|[1-9][0-9]*)"
+NUMBER = rf"[-+]?(\.[0-9]+|{WHOLE}(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 SCALARS = {
     f"{PREFIX}null": (re.compile(r"(null|Null|NULL|~|)\Z"), ["n", "N", "~", ""]),
     f"{PREFIX}bool": (re.compile(r"(true|True|TRUE|false|False|FALSE)\Z"), list("tTfF")),
-    f"{PREFIX}int": (re.compile(r"[-+]?[0-9]+\Z"), list("-+0123456789")),
+    f"{PREFIX}int": (re.compile(rf"[-+]?{WHOLE}\Z"), list("-+0123456789")),
     f"{PREFIX}float": (re.compile(rf"({NUMBER})\Z"), list("-+.0123456789")),
 }
 _CoreLoader.yaml_implicit_resolvers = {}

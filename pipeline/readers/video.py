@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import SourceError
+from pipeline.errors import ConfigError, SourceError
 from pipeline.readers.containers import RAW, Container, known_codec, look
 from pipeline.readers.reading import Facts, Reading, check_regular_file, check_size
 
@@ -38,7 +38,8 @@ def read(path: Path, *, size: Sides | None = None) -> Reading:
     comes: bilinear, without smoothing, the ratio of the sides not kept. The facts are those of the clip.
 
     Raises SourceError with one of the codes not-a-regular-file, unreadable, empty-file, not-video,
-    codec-not-allowed, truncated, no-frames, frame-count-mismatch, format-change, too-large.
+    codec-not-allowed, truncated, no-frames, frame-count-mismatch, format-change, too-large; and ConfigError
+    for an OpenCV without FFmpeg.
     """
     container = _look(path)
     capture = _open(path, container)
@@ -111,6 +112,9 @@ def _open(path: Path, container: Container) -> Any:
     name: Any = os.fsencode(path.absolute())
     capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     try:
+        if cv2.CAP_FFMPEG not in cv2.videoio_registry.getBackends():
+            remedy = "run `pip install --force-reinstall opencv-python-headless`"
+            raise ConfigError.of("cv2", "no-ffmpeg", "this OpenCV was built without FFmpeg", remedy)
         if not capture.isOpened():
             raise _not_video(path)
         _check_codec(path, _codec(capture).strip("\0") or RAW)

@@ -155,6 +155,8 @@ REFUSED = {  # old text, new text, code, path in the document, part of the line;
     "Y4 seed date": ("seed: 7", "seed: 2021-05-06", "bad-value", f"{CT}.split.seed", "integer"),
     "Y4 seed nan": ("seed: 7", "seed: .nan", "bad-value", f"{CT}.split.seed", "integer, not NaN"),
     "Y4 seed huge": ("seed: 7", f"seed: {10**30}", "bad-value", f"{CT}.split.seed", "integer"),
+    "Y4 seed octal": ("seed: 7", "seed: 010", "bad-value", f"{CT}.split.seed", 'integer, not "010"'),
+    "Y4 window octal": ("-1000", "-01000", "bad-value", f"{CT}.recipe.window.0", 'number, not "-01000"'),
     "Y4 seed none": ("seed: 7", "seed:", "bad-value", f"{CT}.split.seed", "integer, not null"),
     "Y4 window nan": ("400.5", ".NaN", "bad-value", f"{CT}.recipe.window.1", "finite number"),
     "Y4 window infinite": ("-1000", "-.Inf", "bad-value", f"{CT}.recipe.window.0", "finite number"),
@@ -252,6 +254,25 @@ REFUSED = {  # old text, new text, code, path in the document, part of the line;
     "class is a map": ("[Rowing, Mixing]", "[{a: b}]", "bad-value", "datasets.video.classes", "text"),
     "class is empty": ("2: Focal", "2: ''", "bad-value", f"{CT}.classes", "text"),
     "classes are text": ("[Rowing, Mixing]", "Rowing", "bad-value", "datasets.video.classes", "list"),
+    "V12 path http": (
+        "path: raw",
+        "path: http://127.0.0.1:9/ct",
+        "not-a-local-file",
+        f"{CT}.path",
+        "http://127.0.0.1:9/ct is an address",
+    ),
+    "V12 path s3": ("path: raw", "path: s3://bucket/ct", "not-a-local-file", f"{CT}.path", "fetch it"),
+    "V12 path file": ("path: raw", "path: file:///ct", "not-a-local-file", f"{CT}.path", "local files"),
+    "V12 chain": ("path: raw", "path: 'cache::s3://b'", "not-a-local-file", f"{CT}.path", "local files"),
+    "V12 store": ("cache/ct.zarr", "memory://ct", "not-a-local-file", f"{CT}.store", "local files"),
+    "V12 table": (
+        "file: labels.csv",
+        "file: 'http://h/l.csv'",
+        "not-a-local-file",
+        f"{CT}.labels.f",
+        "local",
+    ),
+    "V12 split": ("splits/ct.json", "'http://h/s.json'", "not-a-local-file", f"{CT}.split.f", "local"),
     "path with NUL": ("path: raw", 'path: "r\\0w"', "bad-value", f"{CT}.path", "NUL"),
     "store with NUL": ("cache/ct.zarr", '"c\\0t"', "bad-value", f"{CT}.store", "NUL"),
     "table with NUL": ("labels.csv", '"l\\0s"', "bad-value", f"{CT}.labels", "NUL"),
@@ -273,6 +294,11 @@ def test_refuses_with_line_and_path_in_the_document(catalog_file, refusal, old, 
     assert part in str(about[0])
     told = int(about[0].where.removeprefix(f"{file}:").split(" ")[0])
     assert line - 2 <= told <= line + 1
+
+
+@pytest.mark.parametrize("path", ["a:b", "c:/d", "http", "x/http:/y", "v:1/s"])
+def test_names_with_a_colon_are_local(catalog_file, path):
+    load_catalog(catalog_file("path: raw", f"path: '{path}'"))
 
 
 def test_a_dataset_may_be_named_like_a_type(tmp_path, refusal):

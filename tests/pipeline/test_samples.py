@@ -83,22 +83,32 @@ def test_spellings_of_one_table(dataset, table):
 
 def test_without_a_group_column_there_are_no_groups(dataset):
     labels = "{file: labels.csv, id: FileName, label: TypeOfTB}"
-    listing = list_samples(dataset(["a.nii"], [HEADER, "a,1,P"], labels=labels))
-    assert pairs(listing) == [("a", 0, "", "a.nii")]
+    listing = list_samples(dataset(["a.nii", "b.nii"], [HEADER, "a,1,P", "b,2,P"], labels=labels))
+    assert pairs(listing) == [("a", 0, "", "a.nii"), ("b", 1, "", "b.nii")]
 
 
-def test_L13_one_class_is_not_an_error(dataset):
-    assert len(list_samples(dataset(["a.nii", "b.nii"], [HEADER, "a,1,P", "b,1,P"])).samples) == 2
+@pytest.mark.parametrize("allow_missing", [False, True])
+def test_L13_one_class_is_refused(dataset, tmp_path, refusal, allow_missing):
+    ct = dataset(["a.nii", "b.nii"], [HEADER, "a,1,P", "b,1,Q"])
+    found = refusal(ConfigError, lambda: list_samples(ct, allow_missing=allow_missing))
+    assert told(found, tmp_path) == [("raw", "one-class")]
+    assert "all 2 samples are A" in found[0].reason
+
+
+def test_L13_one_class_of_paths_is_refused(dataset, tmp_path, refusal):
+    files = ["v_Row_g01_c01.avi", "v_Ski_g01_c01.avi"]
+    ucf = dataset(files, type_="video", labels=UCF, classes="[Row]")
+    assert told(refusal(ConfigError, lambda: list_samples(ucf)), tmp_path) == [("raw", "one-class")]
 
 
 def test_L14_formulas_are_data(dataset):
-    listing = list_samples(dataset(["=cmd|x.nii"], [HEADER, "=cmd|x,1,=1+1"]))
-    assert pairs(listing) == [("=cmd|x", 0, "=1+1", "=cmd|x.nii")]
+    listing = list_samples(dataset(["=cmd|x.nii", "y.nii"], [HEADER, "=cmd|x,1,=1+1", "y,2,@y"]))
+    assert pairs(listing) == [("=cmd|x", 0, "=1+1", "=cmd|x.nii"), ("y", 1, "@y", "y.nii")]
 
 
 def test_L6_a_line_that_says_it_again_is_a_warning(dataset, tmp_path):
-    listing = list_samples(dataset(["a.nii"], [HEADER, "a,1,P", "a,1,P"]))
-    assert len(listing.samples) == 1
+    listing = list_samples(dataset(["a.nii", "b.nii"], [HEADER, "a,1,P", "a,1,P", "b,2,Q"]))
+    assert len(listing.samples) == 2
     assert told(listing.warnings, tmp_path) == [("labels.csv:3", "duplicate-id")]
 
 
@@ -146,6 +156,7 @@ WRONG = {  # RELIABILITY 3.3: table, place, code, part of the line
     "L13 BOM only": (b"\xef\xbb\xbf", "labels.csv", "empty-table", "empty"),
     "L13 blank lines only": (b"\n\n\n", "labels.csv", "empty-table", "empty"),
     "L13 header only": ([HEADER], "labels.csv", "empty-table", "no lines"),
+    "L13 one class": ([HEADER, "a,1,P", "b,1,Q"], "raw", "one-class", "are A"),
 }
 
 
@@ -199,9 +210,9 @@ def test_L9_files_and_labels_without_partner_are_all_told(dataset, tmp_path, ref
 
 
 def test_L9_allow_missing_puts_them_into_quarantine(dataset):
-    ct = dataset(["a.nii", "x.nii", "sub/y.nii"], [HEADER, "a,1,P", "b,1,P", "c,2,Q"])
-    listing = list_samples(ct, allow_missing=True)
-    assert pairs(listing) == [("a", 0, "P", "a.nii")]
+    files, table = ["a.nii", "d.nii", "x.nii", "sub/y.nii"], [HEADER, "a,1,P", "b,1,P", "c,2,Q", "d,2,R"]
+    listing = list_samples(dataset(files, table), allow_missing=True)
+    assert pairs(listing) == [("a", 0, "P", "a.nii"), ("d", 1, "R", "d.nii")]
     assert sorted((item.source, item.problem.code) for item in listing.unmatched) == [
         ("b", "no-file"),
         ("c", "no-file"),
@@ -226,6 +237,32 @@ def test_L11_files_that_share_an_id_are_refused(dataset, refusal, files):
     assert problem.code == "ambiguous-id"
     assert all(name in problem.reason for name in files)
     assert "other" not in problem.reason
+
+
+# --- hashes in the table ------------------------------------------------------------------------
+
+PINNED = "{file: labels.csv, id: FileName, label: TypeOfTB, sha256: Hash}"
+
+
+def test_V6_a_column_of_hashes(dataset):
+    table = ["FileName,Hash,TypeOfTB", f"a,{'AB' * 32},1", "b,,2"]
+    listing = list_samples(dataset(["a.nii", "b.nii"], table, labels=PINNED))
+    assert [sample.sha256 for sample in listing.samples] == ["ab" * 32, ""]
+
+
+@pytest.mark.parametrize("cell", ["x", "ab" * 31, "ab" * 33, "zz" * 32, f" {'ab' * 32}"])
+def test_V6_what_is_no_hash_is_refused(dataset, tmp_path, refusal, cell):
+    table = ["FileName,Hash,TypeOfTB", f"a,{cell},1", "b,,2"]
+    ct = dataset(["a.nii", "b.nii"], table, labels=PINNED)
+    assert told(refusal(ConfigError, lambda: list_samples(ct)), tmp_path) == [("labels.csv:2", "bad-sha256")]
+
+
+def test_V6_two_hashes_of_one_source_contradict(dataset, tmp_path, refusal):
+    table = ["FileName,Hash,TypeOfTB", f"a,{'ab' * 32},1", "b,,2", "a,,1"]
+    ct = dataset(["a.nii", "b.nii"], table, labels=PINNED)
+    assert told(refusal(ConfigError, lambda: list_samples(ct)), tmp_path) == [
+        ("labels.csv:4", "contradiction")
+    ]
 
 
 # --- folders ------------------------------------------------------------------------------------
@@ -258,7 +295,17 @@ def test_Y10_the_store_is_not_among_the_sources(dataset, tmp_path, refusal, stor
 
 
 def test_a_store_beside_the_sources_is_fine(dataset):
-    assert list_samples(dataset(["a.nii"], [HEADER, "a,1,P"], store="raw.zarr")).samples
+    assert list_samples(dataset(["a.nii", "b.nii"], [HEADER, "a,1,P", "b,2,Q"], store="raw.zarr")).samples
+
+
+@pytest.mark.parametrize("store", [".", "x/..", "link/.."])
+def test_Y10_the_sources_are_not_in_the_store(dataset, tmp_path, refusal, store):
+    """``raw`` lies in the folder that is given as the store."""
+    ct = dataset(["a.nii", "b.nii"], [HEADER, "a,1,P", "b,2,Q"], store=store)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "link").symlink_to("x")
+    (problem,) = refusal(ConfigError, lambda: list_samples(ct))
+    assert problem.code == "sources-in-store"
 
 
 def test_no_source_at_all(dataset, tmp_path, refusal):
@@ -269,12 +316,12 @@ def test_no_source_at_all(dataset, tmp_path, refusal):
 
 def test_suffixes_in_any_letter_case(dataset):
     files = ["a.nii", "b.NII", "c.Nii.Gz", "d.NII.GZ", "e.nii.txt", "f.gz", "nii"]
-    table = [HEADER, *(f"{name},1,P" for name in "abcd")]
+    table = [HEADER, *(f"{name},{label},P" for name, label in zip("abcd", "1212", strict=True))]
     assert pairs(list_samples(dataset(files, table))) == [
         ("a", 0, "P", "a.nii"),
-        ("b", 0, "P", "b.NII"),
+        ("b", 1, "P", "b.NII"),
         ("c", 0, "P", "c.Nii.Gz"),
-        ("d", 0, "P", "d.NII.GZ"),
+        ("d", 1, "P", "d.NII.GZ"),
     ]
 
 
@@ -343,9 +390,10 @@ def test_label_and_group_from_the_path(dataset):
 
 def test_classes_left_out_are_counted(dataset):
     files = [f"{name}/v_{name}_g01_c0{clip}.avi" for name in ("Row", "Ski", "Fly") for clip in (1, 2, 3)]
-    listing = list_samples(dataset(files[:-1], type_="video", labels=UCF, classes="[Row]"))
+    files.append("Mix/v_Mix_g01_c01.avi")
+    listing = list_samples(dataset(files[1:], type_="video", labels=UCF, classes="[Row, Mix]"))
     assert len(listing.samples) == 3
-    assert dict(listing.left_out) == {"Fly": 2, "Ski": 3}
+    assert dict(listing.left_out) == {"Fly": 3, "Ski": 3}
 
 
 def test_a_class_map_names_values_of_the_path(dataset):
@@ -370,23 +418,25 @@ def test_a_regex_without_group_or_with_folders(dataset):
     "regex", [r"v_(?P<label>[A-Z]\w+)_g", r"(v_(?P<label>[A-Z]\w+)_g)?", r"v_(?P<label>[A-Z]*)\w*_g"]
 )
 def test_paths_that_do_not_match(dataset, tmp_path, refusal, regex):
-    ucf = dataset(["v_Row_g1.avi", "v_ski_g1.avi"], type_="video", labels=f"{{regex: '{regex}'}}")
-    ucf = ucf.model_copy(update={"classes": {"Row": "Row", "R": "R"}})
+    files = ["v_Row_g1.avi", "v_ski_g1.avi", "v_Mix_g1.avi"]
+    ucf = dataset(files, type_="video", labels=f"{{regex: '{regex}'}}")
+    ucf = ucf.model_copy(update={"classes": {name: name for name in ("Row", "R", "Mix", "M")}})
     assert told(refusal(ConfigError, lambda: list_samples(ucf)), tmp_path) == [
         ("raw/v_ski_g1.avi", "no-label")
     ]
     listing = list_samples(ucf, allow_missing=True)
-    assert [sample.id for sample in listing.samples] == ["v_Row_g1"]
+    assert [sample.id for sample in listing.samples] == ["v_Mix_g1", "v_Row_g1"]
     assert [item.source for item in listing.unmatched] == ["v_ski_g1.avi"]
 
 
 def test_names_that_are_not_utf8(dataset, tmp_path):
-    ucf = dataset(["v_Row_g01_c01.avi"], type_="video", labels=UCF, classes="[Row]")
+    good = ["v_Mix_g01_c01.avi", "v_Row_g01_c01.avi"]
+    ucf = dataset(good, type_="video", labels=UCF, classes="[Row, Mix]")
     name = os.fsdecode(b"\xff/v_Row_g02_c01.avi")
     (tmp_path / "raw" / name).parent.mkdir()
     (tmp_path / "raw" / name).touch()
     listing = list_samples(ucf, allow_missing=True)
-    assert [sample.source for sample in listing.samples] == ["v_Row_g01_c01.avi"]
+    assert [sample.source for sample in listing.samples] == good
     assert [(item.source, item.problem.code) for item in listing.unmatched] == [
         (r"\xff/v_Row_g02_c01.avi", "bad-name")
     ]
