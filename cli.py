@@ -20,9 +20,12 @@ from pipeline import __version__
 from pipeline.errors import ConfigError, Problem, VipttError
 
 if TYPE_CHECKING:
+    from model.predict import Ensemble, Prediction
     from pipeline.build import Plan, Summary
     from pipeline.catalog import NiftiDataset, VideoDataset
     from pipeline.check import Inspection
+    from pipeline.incoming import Arrival
+    from pipeline.quarantine import Quarantined
     from pipeline.split import Split
     from pipeline.status import Status
     from pipeline.store import Store
@@ -179,8 +182,26 @@ def _common(command: Command) -> Command:
 
 
 _DATASETS = click.argument("names", metavar="[DATASET]...", nargs=-1)
+_FILE = click.Path(path_type=Path, dir_okay=False)
 _ALLOW_MISSING = click.option(
     "--allow-missing", is_flag=True, help="Quarantine files without a label and labels without a file."
+)
+_WORKERS = click.option(
+    "--workers", type=click.IntRange(min=1), help="Processes (or threads).  [default: all cores]"
+)
+_TIMEOUT = click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=600.0,
+    show_default=True,
+    help="Seconds for one source (local workers).",
+)
+_MEMORY_LIMIT = click.option(
+    "--memory-limit",
+    "memory",
+    default="auto",
+    show_default=True,
+    help="Memory of one worker, such as 4GB (local workers).",
 )
 
 
@@ -279,7 +300,7 @@ def _inspection_text(inspection: "Inspection") -> str:
 
 @main.command()
 @_DATASETS
-@click.option("--workers", type=click.IntRange(min=1), help="Processes (or threads).  [default: all cores]")
+@_WORKERS
 @click.option(
     "--scheduler",
     default="local",
@@ -297,19 +318,8 @@ def _inspection_text(inspection: "Inspection") -> str:
     help="Publish nothing if more than this fraction of the sources is bad.",
 )
 @click.option("--strict", is_flag=True, help="Publish nothing if any source is bad: --max-bad 0.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0, min_open=True),
-    default=600.0,
-    show_default=True,
-    help="Seconds for one source (local workers).",
-)
-@click.option(
-    "--memory-limit",
-    default="auto",
-    show_default=True,
-    help="Memory of one worker, such as 4GB (local workers).",
-)
+@_TIMEOUT
+@_MEMORY_LIMIT
 @_ALLOW_MISSING
 @_common
 def build(
@@ -321,7 +331,7 @@ def build(
     max_bad: float,
     strict: bool,
     timeout: float,
-    memory_limit: str,
+    memory: str,
     allow_missing: bool,
 ) -> int:
     """Convert sources to a store: the Dask pipeline. Run it again to resume, or to add what changed."""
@@ -336,7 +346,7 @@ def build(
         max_bad=0.0 if strict else max_bad,
         allow_missing=allow_missing,
         timeout=timeout,
-        memory=memory_limit,
+        memory=memory,
     )
     plans = [builder.make_plan(dataset, options) for dataset in _datasets(names)]
     for plan in plans:
@@ -346,7 +356,7 @@ def build(
         return 0
     summaries = []
     for plan in plans:
-        with _progress(plan) as report:
+        with _progress(plan.dataset.name, len(plan.samples)) as report:
             summaries.append(builder.build(plan, options, report=report))
         _say_summary(summaries[-1])
     _emit({"datasets": [_summary_document(summary) for summary in summaries]}, "")
@@ -424,24 +434,24 @@ def _size(count: float) -> str:
 
 
 @contextmanager
-def _progress(plan: "Plan") -> "Iterator[Callable[[Result], None]]":
+def _progress(name: str, total: int) -> "Iterator[Callable[[Result], None]]":
     """A bar with rate and time left on a terminal, plain lines elsewhere."""
     settings = _settings()
     if not settings.progress or settings.verbosity < 0:
         yield lambda result: None
     elif sys.stderr.isatty():
-        with _bar(plan) as report:
+        with _bar(name, total) as report:
             yield report
     else:
-        yield _plain_progress(plan)
+        yield _plain_progress(name, total)
 
 
 @contextmanager
-def _bar(plan: "Plan") -> "Iterator[Callable[[Result], None]]":
+def _bar(name: str, total: int) -> "Iterator[Callable[[Result], None]]":
     start, done = time.monotonic(), 0
     with click.progressbar(
-        length=len(plan.samples),
-        label=plan.dataset.name,
+        length=total,
+        label=name,
         file=sys.stderr,
         show_pos=True,
         item_show_func=lambda text: text,
@@ -455,7 +465,7 @@ def _bar(plan: "Plan") -> "Iterator[Callable[[Result], None]]":
         yield report
 
 
-def _plain_progress(plan: "Plan") -> "Callable[[Result], None]":
+def _plain_progress(name: str, total: int) -> "Callable[[Result], None]":
     start = told = time.monotonic()
     count = done = 0
 
@@ -464,9 +474,8 @@ def _plain_progress(plan: "Plan") -> "Callable[[Result], None]":
         count, done, now = count + 1, done + result.source_bytes, time.monotonic()
         if now - told >= PLAIN_PROGRESS_SECONDS:
             told = now
-            left = (now - start) / count * (len(plan.samples) - count)
+            left = (now - start) / count * (total - count)
             rate = done / (now - start) / 1e6
-            name, total = plan.dataset.name, len(plan.samples)
             _say(f"{name}: {count} of {total} sources, {rate:.1f} MB/s, {left:.0f} s left")
 
     return report
@@ -528,7 +537,7 @@ def _repaired(dataset: "NiftiDataset | VideoDataset", before: "Verification") ->
 
     options = builder.Options(workers=os.cpu_count() or 1)
     plan = builder.make_plan(dataset, options)
-    with _progress(plan) as report:
+    with _progress(plan.dataset.name, len(plan.samples)) as report:
         _say_summary(builder.build(plan, options, report=report))
     return check_store(before.store, threads=options.workers)
 
@@ -695,6 +704,185 @@ def evaluate(run: Path, name: str | None, part: str, batch_size: int) -> int:
     )
     _emit(asdict(found), metrics.table(found))
     return 0
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("inputs", metavar="(DATASET|FILE...)", nargs=-1, required=True)
+@click.option(
+    "--with",
+    "others",
+    metavar="RUN",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Average the probabilities with those of this run; may be given again.",
+)
+@click.option("--split", "part", help="Part of the dataset's split.  [default: all samples]")
+@click.option("--out", type=_FILE, help="Write the table there, and what is quarantined beside it.")
+@click.option("--submission", type=_FILE, help="Also write `NAME.nii.gz,CLASS` lines, as ImageCLEF takes.")
+@click.option("--explain", type=click.Path(path_type=Path), help="Folder for a picture of each decision.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=2, show_default=True)
+@_WORKERS
+@click.option(
+    "--scheduler",
+    type=click.Choice(["local", "threads", "sync"]),
+    default="local",
+    show_default=True,
+    help="Where to read files: processes or threads, or this process alone.",
+)
+@_TIMEOUT
+@_MEMORY_LIMIT
+@_common
+def predict(
+    run: Path,
+    inputs: tuple[str, ...],
+    others: tuple[Path, ...],
+    part: str | None,
+    out: Path | None,
+    submission: Path | None,
+    explain: Path | None,
+    batch_size: int,
+    **reading: Any,
+) -> int:
+    """Predict the samples of a dataset's store, or new files by the run's own recipe.
+
+    A FILE may be a folder: all sources below it. What exists as a path is a FILE.
+    """
+    dataset = _dataset_of(inputs)
+    if part and not dataset:
+        raise click.UsageError("--split is for a dataset, not for files")
+    with _training_packages():
+        from model import predict as predictor
+
+        if explain:
+            import matplotlib  # noqa: F401 - told here if it is missing
+    _check_targets(out, submission, explain)
+    ensemble = predictor.load_ensemble((run, *others))
+    if others:
+        _say(f"averaging {1 + len(others)} runs: {', '.join(map(str, (run, *others)))}")
+    judge = {"batch_size": batch_size, "pictures": explain}
+    bad: list[Quarantined] = []
+    if dataset:
+        found = _predict_dataset(ensemble, dataset, part, submission, **judge)
+    else:
+        found, bad = _predict_files(ensemble, inputs, reading, submission, **judge)
+    _tell_problems([item.problem for item in bad])
+    _write_predictions(found, ensemble.data.classes, bad, out, submission)
+    document = {
+        "runs": [str(folder) for folder in (run, *others)],
+        "predictions": [predictor.as_json(item, ensemble.data.classes) for item in found],
+        "quarantined": [{"source": item.source, **asdict(item.problem)} for item in bad],
+    }
+    _emit(document, "" if out else predictor.table(found, ensemble.data.classes))
+    return QUARANTINED if bad else 0
+
+
+def _dataset_of(inputs: tuple[str, ...]) -> "NiftiDataset | VideoDataset | None":
+    """The dataset that is named; nothing where all are paths. Raises ConfigError, with all faults."""
+    missing = [name for name in inputs if not os.path.exists(name)]  # noqa: PTH110 - Path's may raise
+    if not missing:
+        return None
+    reason = "there is no such file or folder"
+    if len(inputs) > 1:
+        remedy = "correct the path; a dataset is predicted alone"
+        raise ConfigError(*(Problem(name, "unknown-input", reason, remedy) for name in missing))
+    try:
+        (dataset,) = _datasets(inputs)
+    except ConfigError as error:
+        other = error.problems[0]
+        reason += f"; as a dataset: {other.where}: {other.reason}"
+        raise ConfigError.of(inputs[0], "unknown-input", reason, other.remedy) from None
+    return dataset
+
+
+def _check_targets(out: Path | None, submission: Path | None, explain: Path | None) -> None:
+    """Refuse, before the work, what could not be written after it."""
+    for path in (out, submission):
+        if path and not path.absolute().parent.is_dir():
+            raise ConfigError.of(path, "no-folder", "its folder is not there", "make it, or correct the path")
+    try:
+        if explain:
+            explain.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError.of(
+            explain, "no-folder", str(error.strerror), "give another `--explain DIR`"
+        ) from error
+
+
+def _predict_dataset(
+    ensemble: "Ensemble",
+    dataset: "NiftiDataset | VideoDataset",
+    part: str | None,
+    submission: Path | None,
+    **judge: Any,
+) -> "list[Prediction]":
+    """Predict the samples of a store."""
+    from model import predict as predictor
+    from pipeline.store import open_store
+
+    samples = predictor.samples_of(open_store(dataset.store), ensemble.data, dataset.split.file, part)
+    if submission:
+        predictor.check_submission([samples.store.rows[row].source for row in samples.rows])
+    _say(f"predicting {len(samples.ids)} samples of {dataset.name}")
+    return list(predictor.predict_store(ensemble, samples, **judge))
+
+
+def _predict_files(
+    ensemble: "Ensemble",
+    inputs: tuple[str, ...],
+    reading: dict[str, Any],
+    submission: Path | None,
+    **judge: Any,
+) -> "tuple[list[Prediction], list[Quarantined]]":
+    """Predict files, each as soon as it is read, and find out which cannot be read."""
+    from model import predict as predictor
+    from pipeline.build import Options
+    from pipeline.catalog import recipe_from
+    from pipeline.incoming import convert_incoming, list_incoming
+
+    recipe = recipe_from(ensemble.data.recipe)
+    options = Options(**{**reading, "workers": reading["workers"] or os.cpu_count() or 1})
+    files, nameless = list_incoming([Path(name) for name in inputs], ensemble.data.type)
+    if submission:
+        predictor.check_submission([file.source for file in files])
+    _say(f"predicting {len(files)} files")
+    bad = list(nameless)
+    with _progress("predict", len(files)) as report:
+        items = convert_incoming(files, recipe, options, report=report)
+        found = list(predictor.predict_volumes(ensemble, _good(items, bad), **judge))
+    return found, bad
+
+
+def _good(items: "Iterator[Arrival | Quarantined]", bad: "list[Quarantined]") -> "Iterator[Arrival]":
+    """The volumes among what arrives; the rest is put aside."""
+    from pipeline.incoming import Arrival
+
+    for item in items:
+        if isinstance(item, Arrival):
+            _say_warnings(item.warnings)
+            yield item
+        else:
+            bad.append(item)
+
+
+def _write_predictions(
+    found: "list[Prediction]",
+    classes: Sequence[str],
+    bad: "list[Quarantined]",
+    out: Path | None,
+    submission: Path | None,
+) -> None:
+    from model import predict as predictor
+    from pipeline.quarantine import write_quarantine
+    from pipeline.store import write_durably
+
+    if out:
+        write_durably(out, f"{predictor.table(found, classes)}\n".encode())
+        write_quarantine(out.with_name(out.name.removesuffix(".csv") + ".quarantine.csv"), bad)
+    if submission:
+        write_durably(submission, predictor.submission(found).encode())
+        if bad:
+            _say(f"warning: {submission}: {len(bad)} files have no line in it")
 
 
 @main.command()

@@ -17,7 +17,7 @@ from model.stream import Part, batches, bind, integrity_errors
 from model.weights import file_sha256
 from pipeline.errors import ConfigError, IntegrityError
 from pipeline.split import read_split
-from pipeline.store import Store, open_store, write_durably
+from pipeline.store import Store, inert, open_store, write_durably
 
 METRICS, PREDICTIONS = "metrics.json", "predictions.csv"
 
@@ -102,13 +102,19 @@ def predict(net: keras.Model, part: Part, *, batch_size: int) -> NDArray[np.floa
     """
     with integrity_errors():
         probabilities = np.asarray(net.predict(batches(part, batch_size=batch_size), verbose=0))
-    if probabilities.shape != (len(part.ids), len(part.store.header.classes)):
+    if probabilities.shape != (len(part.ids), net.output_shape[-1]):
         reason = f"{probabilities.shape} predictions for {len(part.ids)} samples"
         raise IntegrityError.of(part.store.path, "incomplete", reason, "run `viptt verify`")
-    if not np.isfinite(probabilities).all():
-        bad = part.ids[int(np.argmin(np.isfinite(probabilities).all(axis=1)))]
-        raise IntegrityError.of(f"sample {bad}", "non-finite", "the network predicts NaN", "train again")
+    check_finite(part.ids, probabilities)
     return probabilities
+
+
+def check_finite(ids: Sequence[str], probabilities: NDArray[np.float32]) -> None:
+    """Raise IntegrityError, naming the sample, where a network gives numbers that are not finite."""
+    finite = np.isfinite(probabilities).all(axis=1)
+    if not finite.all():
+        bad = ids[int(np.argmin(finite))]
+        raise IntegrityError.of(f"sample {bad}", "non-finite", "the network predicts NaN", "train again")
 
 
 # --- scores -------------------------------------------------------------------------------------
@@ -224,5 +230,6 @@ def _predictions(part: Part, probabilities: NDArray[np.float32]) -> bytes:
     writer.writerow(["id", "label", "predicted", *classes])
     for sample, label, row in zip(part.ids, part.labels, probabilities, strict=True):
         numbers = [f"{value:.6g}" for value in row]
-        writer.writerow([sample, classes[label], classes[int(row.argmax())], *numbers])
+        names = (sample, classes[label], classes[int(row.argmax())])
+        writer.writerow([*map(inert, names), *numbers])
     return text.getvalue().encode()

@@ -1,14 +1,25 @@
-"""Figures of a run, each as PNG and SVG: the learning curves and the confusion matrix."""
+"""Figures of a run, each as PNG and SVG: the learning curves and the confusion matrix.
+
+And one of a decision, as PNG: the slices that moved it.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from model.explain import Explanation
+
+WIDE, NARROW = 8.0, 4.0  # inches
+STRIP = 10  # slices
 PANELS = {"loss": ("loss", "val_loss"), "accuracy": ("accuracy", "val_accuracy")}
 # The SVG of the same data is the same file: no date, no random ids.
 STEADY: dict[str, dict[str, Any]] = {"svg": {"metadata": {"Date": None}}, "png": {"dpi": 150}}
@@ -53,8 +64,57 @@ def draw_confusion(
     return _save(path, (side + 0.5, side), draw)
 
 
-def _save(path: Path, inches: tuple[float, float], draw: Callable[[Figure], None]) -> list[Path]:
-    paths = [path.with_name(f"{path.name}.{suffix}") for suffix in STEADY]
+def draw_explanation(path: Path, volume: NDArray[np.float32], found: "Explanation", title: str) -> Path:
+    """Draw a strip of slices over the drop in probability without each, and the decisive slice with its heat.
+
+    ``volume`` is (depth, height, width) in [0, 1]; ``path`` has no suffix.
+    """
+
+    def draw(figure: Figure) -> None:
+        figure.suptitle(title, parse_math=False)
+        left, right = np.asarray(figure.subfigures(1, 2, width_ratios=(WIDE, NARROW)))
+        strip, curve = left.subplots(2, 1, sharex=True, height_ratios=(1, 2))
+        _draw_strip(strip, volume)
+        _draw_drops(curve, found)
+        _draw_heat(right.subplots(), volume[found.decisive], found)
+
+    with catch_warnings():
+        simplefilter("ignore", UserWarning)  # a name in a script that the font does not have
+        (png,) = _save(path, (WIDE + NARROW, 4.5), draw, suffixes=("png",))
+    return png
+
+
+def _draw_strip(axes: Axes, volume: NDArray[np.float32]) -> None:
+    """Every n-th slice, over the place on the axis where it stands."""
+    ends = np.linspace(0, len(volume), min(STRIP, len(volume)) + 1)
+    for first, last in pairwise(ends):
+        slice_ = volume[int((first + last) / 2)]
+        axes.imshow(slice_, cmap="gray", vmin=0, vmax=1, extent=(first - 0.5, last - 0.5, 0, 1))
+    axes.set(xlim=(-0.5, len(volume) - 0.5), ylim=(0, 1), yticks=[], aspect="auto")
+
+
+def _draw_drops(axes: Axes, found: "Explanation") -> None:
+    axes.bar(range(len(found.drops)), found.drops, width=1)
+    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.axvline(found.decisive, color="tab:red", linewidth=1)
+    axes.set(xlabel="slice", ylabel="drop in probability\nwhere slices are emptied")
+
+
+def _draw_heat(axes: Axes, frame: NDArray[np.float32], found: "Explanation") -> None:
+    axes.imshow(frame, cmap="gray", vmin=0, vmax=1)
+    axes.imshow(found.heat, cmap="inferno", vmin=0, vmax=1, alpha=0.6 * found.heat)
+    axes.set_axis_off()
+    axes.set_title(f"slice {found.decisive}, drop {found.drops[found.decisive]:.3f}; Grad-CAM")
+
+
+def _save(
+    path: Path,
+    inches: tuple[float, float],
+    draw: Callable[[Figure], None],
+    *,
+    suffixes: Sequence[str] = tuple(STEADY),
+) -> list[Path]:
+    paths = [path.with_name(f"{path.name}.{suffix}") for suffix in suffixes]
     with rc_context({"svg.hashsalt": path.name}):
         figure = Figure(figsize=inches, layout="constrained")
         draw(figure)

@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -203,14 +203,14 @@ def _known_before(plan: Plan, previous: Store | None, recipe_sha256: str) -> Map
 
 def _convert_all(tasks: Iterable[Task], options: Options, report: Report) -> list[Result]:
     results = []
-    for result in _run(tasks, options):
+    for result in run_tasks(tasks, options):
         results.append(result)
         report(result)
     return results
 
 
-def _run(tasks: Iterable[Task], options: Options) -> Iterator[Result]:
-    """Results in the order in which they come."""
+def run_tasks(tasks: Iterable[Task], options: Options) -> Generator[Result, None, None]:
+    """Results in the order in which they come; at most one task a worker is under way or waits here."""
     if options.scheduler == "sync":
         with threadpool_limits(1):
             yield from map(process, tasks)
@@ -366,14 +366,14 @@ def _collect(plan: Plan, results: list[Result]) -> _Collected:
             )
         )
         chunks.append(result.chunk)
-        warnings += _doubts(sample, entry)
+        warnings += doubts(sample.path, entry)
     return tuple(rows), tuple(chunks), tuple(quarantined), tuple(warnings)
 
 
-def _doubts(sample: Sample, entry: Entry) -> list[Problem]:
+def doubts(path: Path, entry: Entry) -> list[Problem]:
     """What the reader noticed, and stored in the sample's facts."""
     warnings = json.loads(entry.facts).get("warnings", [])
-    return [Problem(str(sample.path), "doubtful", text, "check that this is meant") for text in warnings]
+    return [Problem(str(path), "doubtful", text, "check that this is meant") for text in warnings]
 
 
 def _no_chunk(sample: Sample) -> Problem:

@@ -6,6 +6,7 @@ All faults of a catalog are told at once, each with its line and its path in the
 import difflib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -237,6 +238,22 @@ class VideoDataset(_Dataset):
 
     type: Literal["video"]
     recipe: VideoRecipe = VideoRecipe()
+
+
+RECIPES: Mapping[str, type[CtRecipe | VideoRecipe]] = {"nifti": CtRecipe, "video": VideoRecipe}
+
+
+def recipe_from(document: Mapping[str, Any]) -> CtRecipe | VideoRecipe:
+    """The recipe that stands in a store or a run: ``recipe_json`` read back.
+
+    Raises ConfigError if it is none that this version knows.
+    """
+    try:
+        parameters = {key: value for key, value in document.items() if key != "type"}
+        return RECIPES[document["type"]].model_validate_json(json.dumps(parameters))
+    except (AttributeError, KeyError, TypeError, ValidationError):
+        reason = f"this version cannot follow {json.dumps(document)[:200]}"
+        raise ConfigError.of("recipe", "unknown-recipe", reason, "use the version that made it") from None
 
 
 Dataset = Annotated[NiftiDataset | VideoDataset, Field(discriminator="type")]

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import Problem
-from pipeline.store import write_durably
+from pipeline.store import inert, write_durably
 
 COLUMNS = ("source", "code", "reason", "remedy", "source_sha256")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ def write_quarantine(path: Path, quarantined: Sequence[Quarantined]) -> None:
     for item in sorted(quarantined, key=lambda item: item.source):
         problem = item.problem
         cells = (item.source, problem.code, problem.reason, problem.remedy, item.source_sha256)
-        writer.writerow([_inert(cell) for cell in cells])
+        writer.writerow([inert(cell) for cell in cells])
     content = text.getvalue().encode("utf-8", "surrogateescape")
     if not path.exists() or path.read_bytes() != content:
         write_durably(path, content)
@@ -54,11 +53,6 @@ def read_quarantine(path: Path) -> tuple[Quarantined, ...]:
 def _entry(cells: list[str]) -> Quarantined:
     source, code, reason, remedy, sha256 = (_active(cell) for cell in cells)
     return Quarantined(source, Problem(source, code, reason, remedy), sha256)
-
-
-def _inert(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell.startswith((*FORMULA, "'")) else cell
 
 
 def _active(cell: str) -> str:

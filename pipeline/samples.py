@@ -69,8 +69,8 @@ def list_samples(dataset: NiftiDataset | VideoDataset, *, allow_missing: bool = 
     """
     _check_folder(dataset)
     sources = find_sources(dataset.path, READERS[dataset.type].suffixes)
-    sources, nameless = _by_name(dataset.path, sources)
-    ids = _ids(sources, READERS[dataset.type].suffixes)
+    sources, nameless = part_by_name(dataset.path, sources)
+    ids = sample_ids(sources, READERS[dataset.type].suffixes)
     problems = list(_ambiguous(dataset.path, ids))
     if problems:
         raise ConfigError(*problems)
@@ -137,7 +137,7 @@ def _check_folder(dataset: NiftiDataset | VideoDataset) -> None:
         raise ConfigError.of(dataset.store, "sources-in-store", reason, "choose a store beside it")
 
 
-def _by_name(folder: Path, sources: list[str]) -> tuple[list[str], list[Quarantined]]:
+def part_by_name(folder: Path, sources: list[str]) -> tuple[list[str], list[Quarantined]]:
     """Part the sources whose names are not UTF-8: a table of texts cannot hold them."""
     shown = {source: os.fsencode(source).decode("utf-8", "backslashreplace") for source in sources}
     nameless = [
@@ -148,15 +148,16 @@ def _by_name(folder: Path, sources: list[str]) -> tuple[list[str], list[Quaranti
     return [source for source, text in shown.items() if source == text], nameless
 
 
-def _ids(sources: list[str], suffixes: tuple[str, ...]) -> dict[str, str]:
-    """Source → id."""
+def sample_ids(sources: list[str], suffixes: tuple[str, ...]) -> dict[str, str]:
+    """Source → id: its name without suffix, or the whole source where several have that name."""
     stems = {source: _stem(PurePosixPath(source).name, suffixes) for source in sources}
     shared = Counter(stems.values())
     return {source: stem if shared[stem] == 1 else source for source, stem in stems.items()}
 
 
 def _stem(name: str, suffixes: tuple[str, ...]) -> str:
-    return name[: -len(next(suffix for suffix in suffixes if name.lower().endswith(suffix)))]
+    suffix = next((suffix for suffix in suffixes if name.lower().endswith(suffix)), "")
+    return name[: len(name) - len(suffix)]
 
 
 def _ambiguous(folder: Path, ids: Mapping[str, str]) -> Iterator[Problem]:

@@ -35,6 +35,7 @@ FORMAT = 1
 DIMENSIONS = ("sample", "depth", "height", "width")
 ROOT = "zarr.json"
 CRC_BYTES = 4
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 REBUILD = "run `viptt verify --repair` to make it again from its sources"
 
 Json = Mapping[str, Any]
@@ -390,6 +391,11 @@ def write_durably(path: Path, *parts: bytes) -> None:
         raise ResourceError.of(
             path, "cannot-write", str(error.strerror), "free space or fix permissions"
         ) from error
+
+
+def inert(cell: str) -> str:
+    """A table's cell that no spreadsheet takes for a formula (CWE-1236)."""
+    return f"'{cell}" if cell.startswith((*FORMULA, "'")) else cell
 
 
 def sync_directory(path: Path) -> None:

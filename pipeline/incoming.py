@@ -1,0 +1,141 @@
+"""New files, in no catalog, to volumes: what a build does with its sources, without a store.
+
+Each file is one task like a build's, in the same workers, so that a decoder which crashes, hangs or
+wants too much memory costs only its file. A volume waits in a temporary folder until its turn
+comes: they come in the order of the files, one at a time.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.build import Options, doubts, run_tasks
+from pipeline.catalog import CtRecipe, VideoRecipe
+from pipeline.errors import ConfigError, Problem, ResourceError
+from pipeline.quarantine import Quarantined
+from pipeline.readers import READERS
+from pipeline.samples import find_sources, part_by_name, sample_ids
+from pipeline.staging import FOLDERS, Entry, Staging
+from pipeline.store import read_chunk
+from pipeline.task import Result, Task
+
+Nameless = tuple[Quarantined, ...]
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A file: its id as a catalog would give it, and its path as the user wrote it."""
+
+    id: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """The volume of a file, (depth, height, width) in the recipe's dtype, and what is doubtful about it."""
+
+    id: str
+    source: str
+    volume: NDArray[Any]
+    warnings: tuple[Problem, ...]
+
+
+def list_incoming(paths: Sequence[Path], type_: str) -> tuple[tuple[Incoming, ...], Nameless]:
+    """The files at these paths, in their order, each once; and those whose names are not UTF-8.
+
+    A folder stands for all sources of the type below it, sorted. Of other paths, only the content
+    says what they are, when they are read. Raises ConfigError for a folder without sources.
+    """
+    suffixes = READERS[type_].suffixes
+    files: dict[Path, str] = {}
+    nameless: list[Quarantined] = []
+    for path in paths:
+        folder, names = _sources(path, suffixes)
+        names, unwritable = part_by_name(folder, names)
+        nameless += unwritable
+        for name in names:
+            files.setdefault((folder / name).absolute(), (folder / name).as_posix())
+    ids = sample_ids(list(files.values()), suffixes)
+    return tuple(Incoming(sample, source) for source, sample in ids.items()), tuple(nameless)
+
+
+def _sources(path: Path, suffixes: tuple[str, ...]) -> tuple[Path, list[str]]:
+    """A folder and the names of the sources below it; or the folder and the name of one file."""
+    if not path.is_dir() or path.name.lower().endswith(suffixes):
+        return path.parent, [path.name]
+    names = find_sources(path, suffixes)
+    if not names:
+        reason = f"no file below it ends in {', '.join(suffixes)}"
+        raise ConfigError.of(path, "no-sources", reason, "name a folder with sources, or the files")
+    return path, names
+
+
+def convert_incoming(
+    files: Sequence[Incoming],
+    recipe: CtRecipe | VideoRecipe,
+    options: Options,
+    *,
+    report: Callable[[Result], None] = lambda result: None,
+) -> Iterator[Arrival | Quarantined]:
+    """Convert files as a build would, and give each as a volume, or as quarantined, in their order.
+
+    ``report`` is called after each file. Raises ResourceError if the temporary folder is full.
+    """
+    options = replace(options, workers=min(options.workers, len(files)))
+    done: dict[str, Entry] = {}
+    with _staging() as staging, closing(run_tasks(_tasks(files, recipe, staging), options)) as results:
+        for file in files:
+            while file.source not in done:
+                result = next(results)
+                report(result)
+                done[result.entry.source] = result.entry
+            entry = done.pop(file.source)
+            if entry.problem:
+                yield Quarantined(file.source, entry.problem, entry.source_sha256)
+            else:
+                volume = _volume(staging.chunk(file.source), recipe, entry)
+                yield Arrival(file.id, file.source, volume, tuple(doubts(Path(file.source), entry)))
+
+
+@contextmanager
+def _staging() -> Iterator[Staging]:
+    """Where chunks lie until they are read: a folder that ends with the block."""
+    try:
+        root = TemporaryDirectory(prefix="viptt-")
+    except OSError as error:
+        remedy = "point TMPDIR to a folder that can be written"
+        raise ResourceError.of("temporary folder", "cannot-write", str(error.strerror), remedy) from error
+    with root as name:
+        for folder in FOLDERS:
+            Path(name, folder).mkdir()
+        yield Staging(Path(name))
+
+
+def _tasks(files: Sequence[Incoming], recipe: CtRecipe | VideoRecipe, staging: Staging) -> Iterator[Task]:
+    for file in files:
+        yield Task(
+            source=file.source,
+            path=Path(file.source),
+            recipe=recipe,
+            recipe_sha256="",
+            volume_bytes=_volume_bytes(recipe),
+            chunk=staging.chunk(file.source),
+            journal=staging.journal(file.source),
+        )
+
+
+def _volume_bytes(recipe: CtRecipe | VideoRecipe) -> int:
+    return int(np.prod(recipe.shape)) * np.dtype(recipe.dtype).itemsize
+
+
+def _volume(chunk: Path, recipe: CtRecipe | VideoRecipe, entry: Entry) -> NDArray[Any]:
+    """Read a chunk once, and remove it."""
+    payload = read_chunk(chunk, _volume_bytes(recipe), entry.sha256, name=entry.source)
+    chunk.unlink()
+    return np.frombuffer(payload, np.dtype(recipe.dtype).newbyteorder("<")).reshape(recipe.shape)
