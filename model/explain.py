@@ -26,7 +26,7 @@ from model.network import BACKBONE
 
 Float32 = NDArray[np.float32]
 SLICES_AT_ONCE = 14  # VGG-16 takes about 50 MB for a slice of 224 x 224
-WINDOWS = 10  # in the depth of a volume: the width of one that `explain` empties
+WINDOWS = 6  # in a volume: how much `explain` empties at a time; narrower ones showed the demo's lesions less
 POOLINGS = (layers.MaxPooling2D, layers.AveragePooling2D, layers.GlobalAveragePooling2D)
 
 
@@ -74,7 +74,7 @@ def look(net: keras.Model, volume: Float32) -> Features:
     frames = np.concatenate([volume, np.zeros_like(volume[:1])])[..., np.newaxis]
     pieces = [frames[start : start + SLICES_AT_ONCE] for start in range(0, len(frames), SLICES_AT_ONCE)]
     backbone = net.get_layer(BACKBONE)
-    found = [ops.convert_to_numpy(backbone(_coloured(net, piece), training=False)) for piece in pieces]
+    found = [ops.convert_to_numpy(backbone(_coloured(net, piece))) for piece in pieces]
     features = np.concatenate(found)
     return Features(features[:-1], features[-1])
 
@@ -103,7 +103,7 @@ def grad_cam(net: keras.Model, seen: Features, volume: Float32, index: int, *, l
     looking = _with_maps(net.get_layer(BACKBONE))
     before, after = seen.slices[:index], seen.slices[index + 1 :]
     with tf.GradientTape() as tape:
-        maps, feature = looking(_coloured(net, volume[index][np.newaxis, ..., np.newaxis]), training=False)
+        maps, feature = looking(_coloured(net, volume[index, np.newaxis, ..., np.newaxis]))
         score = _scores(net, ops.concatenate([before, feature, after])[None])[0, label]
     weights = ops.mean(tape.gradient(score, maps), axis=(1, 2), keepdims=True)
     heat = ops.relu(ops.sum(weights * maps, axis=-1, keepdims=True))
@@ -126,7 +126,7 @@ def _with_maps(backbone: keras.Model) -> keras.Model:
 def _summary(net: keras.Model, sequences: Any) -> Any:
     """Features (n, depth, features) to what the head gets."""
     for name in ("lstm", "dense"):
-        sequences = net.get_layer(name)(sequences, training=False)
+        sequences = net.get_layer(name)(sequences)
     return sequences
 
 

@@ -64,24 +64,21 @@ def draw_confusion(
     return _save(path, (side + 0.5, side), draw)
 
 
-def draw_explanation(path: Path, volume: NDArray[np.float32], found: "Explanation", title: str) -> Path:
-    """Draw a strip of slices over the drop in probability without each, and the decisive slice with its heat.
+def draw_explanation(path: Path, volume: NDArray[np.float32], found: "Explanation", title: str) -> None:
+    """Draw a strip of slices over the drop in probability without them; beside it the decisive slice.
 
-    ``volume`` is (depth, height, width) in [0, 1]; ``path`` has no suffix.
+    ``volume`` is (depth, height, width) in [0, 1]; ``path`` is that of the PNG.
     """
-
-    def draw(figure: Figure) -> None:
-        figure.suptitle(title, parse_math=False)
-        left, right = np.asarray(figure.subfigures(1, 2, width_ratios=(WIDE, NARROW)))
-        strip, curve = left.subplots(2, 1, sharex=True, height_ratios=(1, 2))
-        _draw_strip(strip, volume)
-        _draw_drops(curve, found)
-        _draw_heat(right.subplots(), volume[found.decisive], found)
-
+    figure = Figure(figsize=(WIDE + NARROW, 4.2), layout="constrained")
+    figure.suptitle(title, parse_math=False)
+    left, right = np.asarray(figure.subfigures(1, 2, width_ratios=(WIDE, NARROW)))
+    strip, curve = left.subplots(2, 1, sharex=True, height_ratios=(1, 4))
+    _draw_strip(strip, volume)
+    _draw_drops(curve, found)
+    _draw_heat(right.subplots(), volume[found.decisive], found)
     with catch_warnings():
         simplefilter("ignore", UserWarning)  # a name in a script that the font does not have
-        (png,) = _save(path, (WIDE + NARROW, 4.5), draw, suffixes=("png",))
-    return png
+        figure.savefig(path, format="png", **STEADY["png"])
 
 
 def _draw_strip(axes: Axes, volume: NDArray[np.float32]) -> None:
@@ -97,24 +94,18 @@ def _draw_drops(axes: Axes, found: "Explanation") -> None:
     axes.bar(range(len(found.drops)), found.drops, width=1)
     axes.axhline(0, color="grey", linewidth=0.8)
     axes.axvline(found.decisive, color="tab:red", linewidth=1)
-    axes.set(xlabel="slice", ylabel="drop in probability\nwhere slices are emptied")
+    axes.set(xlabel="slice", ylabel="drop in probability\nwithout the slices around")
 
 
 def _draw_heat(axes: Axes, frame: NDArray[np.float32], found: "Explanation") -> None:
     axes.imshow(frame, cmap="gray", vmin=0, vmax=1)
-    axes.imshow(found.heat, cmap="inferno", vmin=0, vmax=1, alpha=0.6 * found.heat)
+    axes.imshow(found.heat, cmap="inferno", vmin=0, vmax=1, alpha=0.7 * found.heat)
     axes.set_axis_off()
     axes.set_title(f"slice {found.decisive}, drop {found.drops[found.decisive]:.3f}; Grad-CAM")
 
 
-def _save(
-    path: Path,
-    inches: tuple[float, float],
-    draw: Callable[[Figure], None],
-    *,
-    suffixes: Sequence[str] = tuple(STEADY),
-) -> list[Path]:
-    paths = [path.with_name(f"{path.name}.{suffix}") for suffix in suffixes]
+def _save(path: Path, inches: tuple[float, float], draw: Callable[[Figure], None]) -> list[Path]:
+    paths = [path.with_name(f"{path.name}.{suffix}") for suffix in STEADY]
     with rc_context({"svg.hashsalt": path.name}):
         figure = Figure(figsize=inches, layout="constrained")
         draw(figure)

@@ -204,12 +204,12 @@ def draw(folder: Path, ensemble: Ensemble, prediction: Prediction, volume: Volum
     found = explain(ensemble.nets, values)
     title = f"{prediction.id}: {ensemble.data.classes[found.label]}, probability {found.probability:.3f}"
     try:
-        draw_explanation(folder / _file_name(prediction.id), values, found, title)
+        draw_explanation(folder / f"{_safe(prediction.id)}.png", values, found, title)
     except OSError as error:
         remedy = "free space, fix permissions, or give another `--explain DIR`"
         raise ResourceError.of(folder, "cannot-write", str(error.strerror), remedy) from error
 
 
-def _file_name(sample: str) -> str:
-    """An id as the stem of a file in one folder; no two ids share it."""
+def _safe(sample: str) -> str:
+    """An id as the name of a file in this very folder; no two ids share one."""
     return "".join(f"%{ord(sign):02X}" if sign in "/\\%" or sign < " " else sign for sign in sample)

@@ -157,7 +157,7 @@ def sample_ids(sources: list[str], suffixes: tuple[str, ...]) -> dict[str, str]:
 
 def _stem(name: str, suffixes: tuple[str, ...]) -> str:
     suffix = next((suffix for suffix in suffixes if name.lower().endswith(suffix)), "")
-    return name[: len(name) - len(suffix)]
+    return name[: len(name) - len(suffix)] or name
 
 
 def _ambiguous(folder: Path, ids: Mapping[str, str]) -> Iterator[Problem]:
