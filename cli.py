@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pipeline.build import Plan, Summary
     from pipeline.catalog import NiftiDataset, VideoDataset
     from pipeline.check import Inspection
+    from pipeline.derive import Derived
     from pipeline.incoming import Arrival
     from pipeline.quarantine import Quarantined
     from pipeline.split import Split
@@ -356,8 +357,8 @@ def build(
         return 0
     summaries = []
     for plan in plans:
-        with _progress(plan.dataset.name, len(plan.samples)) as report:
-            summaries.append(builder.build(plan, options, report=report))
+        with _progress(plan.dataset.name, len(plan.samples), "sources") as report:
+            summaries.append(builder.build(plan, options, report=_read_by(report)))
         _say_summary(summaries[-1])
     _emit({"datasets": [_summary_document(summary) for summary in summaries]}, "")
     return QUARANTINED if any(summary.quarantined for summary in summaries) else 0
@@ -433,21 +434,28 @@ def _size(count: float) -> str:
     return f"{count:.3g} TB"
 
 
+Report = Callable[[int], None]
+
+
+def _read_by(report: Report) -> "Callable[[Result], None]":
+    return lambda result: report(result.source_bytes)
+
+
 @contextmanager
-def _progress(name: str, total: int) -> "Iterator[Callable[[Result], None]]":
-    """A bar with rate and time left on a terminal, plain lines elsewhere."""
+def _progress(name: str, total: int, what: str) -> Iterator[Report]:
+    """A bar with rate and time left on a terminal, plain lines elsewhere; told the bytes read of each."""
     settings = _settings()
     if not settings.progress or settings.verbosity < 0:
-        yield lambda result: None
+        yield lambda nbytes: None
     elif sys.stderr.isatty():
         with _bar(name, total) as report:
             yield report
     else:
-        yield _plain_progress(name, total)
+        yield _plain_progress(name, total, what)
 
 
 @contextmanager
-def _bar(name: str, total: int) -> "Iterator[Callable[[Result], None]]":
+def _bar(name: str, total: int) -> Iterator[Report]:
     start, done = time.monotonic(), 0
     with click.progressbar(
         length=total,
@@ -457,26 +465,26 @@ def _bar(name: str, total: int) -> "Iterator[Callable[[Result], None]]":
         item_show_func=lambda text: text,
     ) as bar:
 
-        def report(result: "Result") -> None:
+        def report(nbytes: int) -> None:
             nonlocal done
-            done += result.source_bytes
+            done += nbytes
             bar.update(1, f"{done / (time.monotonic() - start) / 1e6:.1f} MB/s")
 
         yield report
 
 
-def _plain_progress(name: str, total: int) -> "Callable[[Result], None]":
+def _plain_progress(name: str, total: int, what: str) -> Report:
     start = told = time.monotonic()
     count = done = 0
 
-    def report(result: "Result") -> None:
+    def report(nbytes: int) -> None:
         nonlocal count, done, told
-        count, done, now = count + 1, done + result.source_bytes, time.monotonic()
+        count, done, now = count + 1, done + nbytes, time.monotonic()
         if now - told >= PLAIN_PROGRESS_SECONDS:
             told = now
             left = (now - start) / count * (total - count)
             rate = done / (now - start) / 1e6
-            _say(f"{name}: {count} of {total} sources, {rate:.1f} MB/s, {left:.0f} s left")
+            _say(f"{name}: {count} of {total} {what}, {rate:.1f} MB/s, {left:.0f} s left")
 
     return report
 
@@ -514,17 +522,20 @@ def _status_text(item: "Status") -> str:
 @click.option("--strict", is_flag=True, help="Files that do not belong to the store are an error, too.")
 @_common
 def verify(names: tuple[str, ...], quick: bool, repair: bool, strict: bool) -> int:
-    """Check every byte of the stores against the hashes they were published with."""
+    """Check every byte of the stores, and of their features, against the hashes of their publishing."""
+    from pipeline.store import features_of, is_store
     from pipeline.verify import verify as check_store
 
     found = []
     for dataset in _datasets(names):
-        found.append(check_store(dataset.store, quick=quick, threads=os.cpu_count() or 1))
-        _tell_problems(found[-1].damaged)
-        for name in found[-1].unexpected:
-            _say(f"warning: {found[-1].store / name}: unexpected: it is no part of the store → remove it")
-        if repair and found[-1].damaged:
-            found[-1] = _repaired(dataset, found[-1])
+        features = features_of(dataset.store)
+        for store in (dataset.store, features) if is_store(features) else (dataset.store,):
+            found.append(check_store(store, quick=quick, threads=os.cpu_count() or 1))
+            _tell_problems(found[-1].damaged)
+            for name in found[-1].unexpected:
+                _say(f"warning: {store / name}: unexpected: it is no part of the store → remove it")
+            if repair and found[-1].damaged and store == dataset.store:
+                found[-1] = _repaired(dataset, found[-1])
     document = [{**asdict(item), "store": str(item.store)} for item in found]
     _emit({"stores": document}, "\n".join(_verification_text(item, quick) for item in found))
     return DAMAGED if any(item.damaged or (strict and item.unexpected) for item in found) else 0
@@ -537,8 +548,8 @@ def _repaired(dataset: "NiftiDataset | VideoDataset", before: "Verification") ->
 
     options = builder.Options(workers=os.cpu_count() or 1)
     plan = builder.make_plan(dataset, options)
-    with _progress(plan.dataset.name, len(plan.samples)) as report:
-        _say_summary(builder.build(plan, options, report=report))
+    with _progress(plan.dataset.name, len(plan.samples), "sources") as report:
+        _say_summary(builder.build(plan, options, report=_read_by(report)))
     return check_store(before.store, threads=options.workers)
 
 
@@ -630,7 +641,57 @@ def _draw(
     return drawn if fold is None else choose_fold(drawn, fold)
 
 
-# --- train and evaluate -------------------------------------------------------------------------
+# --- features, train and evaluate ---------------------------------------------------------------
+
+
+@main.command()
+@click.argument("name", metavar="DATASET")
+@click.option("--model", default="viptt-net", show_default=True, help="Name of the network.")
+@click.option("--weights", metavar="imagenet|none|FILE", help="Weights of the backbone.  [default: imagenet]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of random weights.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Samples in a pass: more of them need more memory, and help small networks.",
+)
+@_common
+def features(name: str, batch_size: int, **options: Any) -> int:
+    """Store what the frozen backbone makes of a dataset, for `viptt train --from-features`."""
+    with _training_packages():
+        from model.features import extractor
+        from model.run import Settings as TrainSettings
+        from model.run import versions
+    from pipeline.derive import derive
+    from pipeline.store import open_store
+
+    (dataset,) = _datasets((name,))
+    store = open_store(dataset.store)
+    with redirect_stdout(sys.stderr):  # Keras tells on stdout what it downloads
+        made = extractor(TrainSettings(**options), store)
+    with _progress(name, len(store.rows), "samples") as report:
+        derived = derive(
+            store,
+            made.compute,
+            made.recipe,
+            created_with={"viptt": __version__, **versions()},
+            batch_size=batch_size,
+            report=report,
+        )
+    _say_derived(name, derived)
+    _emit({**asdict(derived), "path": str(derived.path), "seconds": round(derived.seconds, 3)}, "")
+    return 0
+
+
+def _say_derived(name: str, derived: "Derived") -> None:
+    _say_warnings(derived.warnings)
+    if not derived.published:
+        _say(f"{name}: nothing to do, features of {derived.samples} samples are up to date")
+        return
+    rate = f", {derived.seconds / derived.computed:.2f} s each" if derived.computed else ""
+    counts = f"{derived.computed} computed{rate}, {derived.reused} kept from before"
+    _say(f"{name}: features of {derived.samples} samples in {derived.path}; {counts}")
 
 
 @main.command()
@@ -662,6 +723,7 @@ def _draw(
 @click.option("--deterministic", is_flag=True, help="The same weights every time, at some speed.")
 @click.option("--mixed-precision", is_flag=True, help="Compute in float16 where that is safe.")
 @click.option("--jit-compile", is_flag=True, help="Compile with XLA.")
+@click.option("--from-features", is_flag=True, help="Train LSTM and head on what `viptt features` stored.")
 @click.option("--remat", is_flag=True, help="Compute activations twice instead of keeping them.")
 @_common
 def train(name: str, folder: Path | None, resume: bool, freeze: bool | None, **options: Any) -> int:
@@ -847,8 +909,8 @@ def _predict_files(
         predictor.check_submission([file.source for file in files])
     _say(f"predicting {len(files)} files")
     bad = list(nameless)
-    with _progress("predict", len(files)) as report:
-        items = convert_incoming(files, recipe, options, report=report)
+    with _progress("predict", len(files), "files") as report:
+        items = convert_incoming(files, recipe, options, report=_read_by(report))
         found = list(predictor.predict_volumes(ensemble, _good(items, bad), **judge))
     return found, bad
 

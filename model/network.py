@@ -11,12 +11,15 @@ import socket
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from model.weights import load_layer
 from pipeline.errors import ConfigError, ResourceError
 
 BACKBONE = "backbone"
+ADAPTER = "conv3d"
+TOP = ("lstm", "dense", "head")
 SMALLEST = 32  # five times halved, one pixel is left
 SILENCE_S = 20.0  # of the server that has the ImageNet weights
 
@@ -65,6 +68,33 @@ def freeze_backbone(net: keras.Model) -> None:
     net.get_layer(BACKBONE).trainable = False
 
 
+def fix_adapter(net: keras.Model) -> None:
+    """Let each of the three channels be the gray frame itself, and stay so."""
+    adapter = net.get_layer(ADAPTER)
+    kernel, bias = adapter.get_weights()
+    adapter.set_weights([np.ones_like(kernel), np.zeros_like(bias)])
+    adapter.trainable = False
+
+
+def encoder(net: keras.Model) -> keras.Model:
+    """The layers of ``net`` up to the features: (B, d, h, w, 1) to (B, d, n)."""
+    sequence = net.layers[net.layers.index(net.get_layer(TOP[0])) - 1].output
+    return keras.Model(net.input, sequence)
+
+
+def classifier(net: keras.Model) -> keras.Model:
+    """The layers of ``net`` after the features: (B, d, n) to class probabilities (B, classes)."""
+    depth, features = net.input_shape[1], net.get_layer(BACKBONE).output_shape[-1]
+    sequence = keras.Input((depth, features), name="features")
+    return keras.Model(sequence, _through_top(net, sequence))
+
+
+def _through_top(net: keras.Model, sequence: Any) -> Any:
+    for name in TOP:
+        sequence = net.get_layer(name)(sequence)
+    return sequence
+
+
 def rematerialized(net: keras.Model, *, frames: int = 14) -> keras.Model:
     """The layers of ``net``, for training where memory is short: the same numbers, computed twice.
 
@@ -73,10 +103,7 @@ def rematerialized(net: keras.Model, *, frames: int = 14) -> keras.Model:
     """
     volume = keras.Input(net.input_shape[1:], name="volume")
     backbone = _Rematerialized(net.get_layer(BACKBONE), frames)
-    summary = backbone(net.get_layer("conv3d")(volume))
-    for name in ("lstm", "dense", "head"):
-        summary = net.get_layer(name)(summary)
-    return keras.Model(volume, summary)
+    return keras.Model(volume, _through_top(net, backbone(net.get_layer(ADAPTER)(volume))))
 
 
 class _Rematerialized(layers.Layer):  # type: ignore[misc]  # Keras has no types
@@ -107,7 +134,7 @@ class _Rematerialized(layers.Layer):  # type: ignore[misc]  # Keras has no types
 def _cnn_rnn(shape: tuple[int, int, int, int], classes: int, backbone: keras.Model) -> keras.Model:
     depth, height, width, _ = shape
     volume = keras.Input(shape, name="volume")
-    frames = layers.Conv3D(3, 1, name="conv3d")(volume)  # (B, d, h, w, 3)
+    frames = layers.Conv3D(3, 1, name=ADAPTER)(volume)  # (B, d, h, w, 3)
     frames = ops.reshape(frames, (-1, height, width, 3))  # (B·d, h, w, 3)
     features = backbone(frames)  # (B·d, 512)
     sequence = ops.reshape(features, (-1, depth, features.shape[-1]))  # (B, d, 512)

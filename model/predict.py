@@ -21,10 +21,10 @@ from model.explain import explain
 from model.metrics import check_finite
 from model.metrics import predict as predict_part
 from model.run import Data, load_network
-from model.stream import Part, bind
+from model.stream import Part, bind, scaled
 from pipeline.errors import ConfigError, ResourceError
 from pipeline.split import read_split
-from pipeline.store import Store, inert
+from pipeline.store import Reader, Store, inert
 
 Volume = NDArray[Any]
 Probabilities = NDArray[np.float32]
@@ -90,7 +90,7 @@ def predict_volumes(
     """
     coming = iter(volumes)
     while batch := list(islice(coming, batch_size)):
-        values = np.stack([scaled(item.volume) for item in batch])[..., np.newaxis]
+        values = np.stack([_as_seen(item.volume, ensemble) for item in batch])[..., np.newaxis]
         found = [np.asarray(net.predict_on_batch(values)) for net in ensemble.nets]
         predictions = _averaged([item.id for item in batch], [item.source for item in batch], found)
         for prediction, item in zip(predictions, batch, strict=True):
@@ -121,7 +121,7 @@ def samples_of(store: Store, data: Data, split_file: Path, part: str | None) -> 
         reason = f"it was built with {_differences(store.header.recipe, data.recipe)}"
         raise ConfigError.of(store.path, "other-recipe", reason, INSTEAD)
     if part is None:
-        return Part(store, "all", tuple(row.id for row in store.rows), tuple(range(len(store.rows))))
+        return Part(Reader(store), "all", tuple(row.id for row in store.rows), tuple(range(len(store.rows))))
     bound = bind(store, read_split(split_file), part, where=str(split_file))
     if not bound.ids:
         raise ConfigError.of(split_file, "empty-part", f"its part {part!r} is empty", "name another part")
@@ -134,10 +134,9 @@ def _differences(built: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {built.get(key)} instead of {wanted.get(key)}" for key in keys)
 
 
-def scaled(volume: Volume) -> NDArray[np.float32]:
-    """A volume as the network gets it: float32 in [0, 1]."""
-    values: NDArray[np.float32] = volume.astype(np.float32)
-    return values / np.float32(255) if volume.dtype == np.uint8 else values
+def _as_seen(volume: Volume, ensemble: Ensemble) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = scaled(volume.astype(np.float32), ensemble.data.recipe)
+    return values
 
 
 def _averaged(
@@ -200,7 +199,7 @@ def draw(folder: Path, ensemble: Ensemble, prediction: Prediction, volume: Volum
     """Draw what moved a decision as ``ID.png``. Raises ResourceError if the folder cannot be written."""
     from model.plots import draw_explanation
 
-    values = scaled(volume)
+    values = _as_seen(volume, ensemble)
     found = explain(ensemble.nets, values)
     title = f"{prediction.id}: {ensemble.data.classes[found.label]}, probability {found.probability:.3f}"
     try:

@@ -61,7 +61,8 @@ class Settings:
     the network. ``init`` is a run or a weights file whose layers, but for the last, are taken over.
     ``freeze_backbone`` None means frozen where the store holds videos. ``remat`` computes the
     backbone's activations twice instead of keeping them. ``angles``, in degrees, are drawn evenly.
-    ``checkpoint_s`` are the seconds between two checkpoints within an epoch.
+    ``checkpoint_s`` are the seconds between two checkpoints within an epoch. ``from_features`` trains
+    LSTM and head on the store's features, with the backbone frozen and the adapter gray.
     """
 
     strategy: str = "no-pt"
@@ -82,6 +83,7 @@ class Settings:
     remat: bool = False
     angles: tuple[float, ...] = (-20.0, -10.0, -5.0, 0.0, 5.0, 10.0, 20.0)
     checkpoint_s: float = 300.0
+    from_features: bool = False
 
     def __post_init__(self) -> None:
         _one_of("--strategy", self.strategy, STRATEGIES)
@@ -93,6 +95,18 @@ class Settings:
             reason = f"{self.learning_rate} is no rate"
             raise ConfigError.of("--learning-rate", "bad-value", reason, "give a number above 0")
         self._check_init()
+        self._check_features()
+
+    def _check_features(self) -> None:
+        unfit = {
+            f"--strategy {self.strategy}": STRATEGIES[self.strategy].rotations,
+            "--no-freeze": self.freeze_backbone is False,
+            "--remat": self.remat,
+        }
+        for option, given in unfit.items():
+            if self.from_features and given:
+                reason = "features are what a frozen backbone makes of whole volumes, once for all"
+                raise ConfigError.of(option, "not-from-features", reason, "leave out it or `--from-features`")
 
     def _check_init(self) -> None:
         pretrained = STRATEGIES[self.strategy].pretrained
@@ -141,7 +155,10 @@ def settings_for(recipe: Json, **given: Any) -> Settings:
 
 @dataclass(frozen=True)
 class Data:
-    """What a run was trained on; digests are ``sha256:…``, paths absolute, the recipe as in the store."""
+    """What a run was trained on; digests are ``sha256:…``, paths absolute, the recipe as in the store.
+
+    ``features_digest`` is that of the features it was trained on in place of the volumes.
+    """
 
     dataset: str
     store: str
@@ -151,6 +168,7 @@ class Data:
     classes: tuple[str, ...]
     shape: tuple[int, int, int, int]
     recipe: Json
+    features_digest: str | None = None
 
     @property
     def type(self) -> str:
@@ -170,6 +188,7 @@ class Config:
 
 def describe(store: Store, split_file: Path) -> Data:
     """What a run has to remember of a store and a split file."""
+    depth, height, width = store.header.shape
     return Data(
         dataset=store.header.dataset,
         store=str(store.path.resolve()),
@@ -177,7 +196,7 @@ def describe(store: Store, split_file: Path) -> Data:
         split=str(split_file.resolve()),
         split_digest=f"sha256:{file_sha256(split_file)}",
         classes=store.header.classes,
-        shape=(*store.header.shape, 1),
+        shape=(depth, height, width, 1),
         recipe=store.header.recipe,
     )
 

@@ -2,7 +2,8 @@
 
 A batch is ``(volumes, labels)``: float32 ``(B, depth, height, width, 1)`` in [0, 1] (clips of the
 recipe preset ``viptt-2021``: 0 to 255, see ``white``) and one-hot float32 ``(B, classes)``. The last
-batch may be short; no sample is dropped, repeated or filled in.
+batch may be short; no sample is dropped, repeated or filled in. Over a store of features, a batch is
+float32 ``(B, depth, feature)`` and the same labels.
 
 Samples are read by a few threads, a few batches ahead, so that memory stays at a handful of batches
 whatever the size of the store. A damaged or missing volume stops the iteration: TensorFlow carries
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import IntegrityError, integrity_error_in
 from pipeline.split import Split, read_split
-from pipeline.store import Json, Reader, Store, open_store
+from pipeline.store import FEATURES, Json, Reader, Store, open_store
 
 READERS = 4
 BATCHES_AHEAD = 2
@@ -81,6 +83,12 @@ def white(recipe: Json) -> float:
     """
     as_in_2021 = recipe.get("preset") == "viptt-2021" and recipe["type"] == "video"
     return 255.0 if as_in_2021 else 1.0
+
+
+def scaled(stored: Any, recipe: Json) -> Any:
+    """Stored values, an array or a tensor of float32, as a network gets them."""
+    given, full = white(recipe), 255.0 if recipe["dtype"] == "uint8" else 1.0
+    return stored if given == full else stored * given / full
 
 
 # --- which samples ------------------------------------------------------------------------------
@@ -150,14 +158,13 @@ def _reading(reader: Reader) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor
 
 
 def _scaling(store: Store) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    stored, given = 255.0 if store.header.dtype == np.uint8 else 1.0, white(store.header.recipe)
-    classes = len(store.header.classes)
+    header = store.header
 
     def scale(volumes: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        values = tf.cast(volumes, tf.float32)[..., tf.newaxis]
-        if given != stored:
-            values = values * given / stored
-        return values, tf.one_hot(labels, classes)
+        values = scaled(tf.cast(volumes, tf.float32), header.recipe)
+        if header.array != FEATURES:
+            values = values[..., tf.newaxis]
+        return values, tf.one_hot(labels, len(header.classes))
 
     return scale
 

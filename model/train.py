@@ -27,7 +27,8 @@ from model import checkpoint
 from model.augment import RandomRotation
 from model.checkpoint import Progress
 from model.events import Events
-from model.network import MODELS, freeze_backbone, rematerialized
+from model.features import check_origin, open_features
+from model.network import MODELS, classifier, fix_adapter, freeze_backbone, rematerialized
 from model.run import (
     CONFIG,
     EVENTS,
@@ -49,7 +50,7 @@ from model.stream import Part, batches, bind, integrity_errors, timed
 from model.weights import file_sha256, load_body, save_weights
 from pipeline.errors import ConfigError, IntegrityError, VipttError
 from pipeline.split import read_split
-from pipeline.store import open_store, write_durably
+from pipeline.store import Reader, open_store, write_durably
 
 Say = Callable[[str], None]
 LOSS = "val_loss"
@@ -73,7 +74,7 @@ def train(
     """
     job = _plan(store, split_file, Path(run), settings, resume=resume)
     with _precision(settings), _devices(job).scope():
-        net = _network(job.config)
+        net = _network(job)
         trainer = _trainer(net, settings)
     (write_config if resume else create_run)(job.folder, job.config)
     keeper = _Keeper(job, net, trainer, say)
@@ -105,9 +106,14 @@ def _plan(
         if not part.ids:
             reason = f"its part {name!r} is empty"
             raise ConfigError.of(split_file, "empty-part", reason, "split with other fractions")
+    data = describe(opened, Path(split_file))
+    if settings.from_features:
+        features = Reader(open_features(opened))
+        parts = {name: replace(part, reader=features) for name, part in parts.items()}
+        data = replace(data, features_digest=features.store.digest)
     start = settings.start
     init = file_sha256(start) if start else None
-    config = Config(settings, describe(opened, Path(split_file)), versions(), init)
+    config = Config(settings, data, versions(), init)
     if resume:
         _check_same(folder, config)
     else:
@@ -119,10 +125,11 @@ def _check_same(folder: Path, config: Config) -> None:
     """Check that a run may go on with this configuration; only the number of epochs may change."""
     old = read_config(folder)
     before, now = (
-        (each.data.store_digest, each.data.split_digest, each.init_sha256) for each in (old, config)
+        (each.data.store_digest, each.data.split_digest, each.data.features_digest, each.init_sha256)
+        for each in (old, config)
     )
     if before != now:
-        reason = "the store, the split or the weights it started from have changed since it was begun"
+        reason = "the store, the split, the features or the weights it started from have changed since"
         raise IntegrityError.of(folder, "other-data", reason, "train in another folder")
     if replace(old.settings, epochs=1) != replace(config.settings, epochs=1):
         reason = f"it was begun with other settings, see {CONFIG}"
@@ -156,8 +163,8 @@ def _devices(job: _Job) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(names[:useful]) if several else tf.distribute.get_strategy()
 
 
-def _network(config: Config) -> keras.Model:
-    settings, data, start = config.settings, config.data, config.settings.start
+def _network(job: _Job) -> keras.Model:
+    settings, data, start = job.settings, job.config.data, job.settings.start
     weights = "none" if settings.init else str(start) if start else settings.weights
     given = {} if weights is None else {"weights": weights}
     net = MODELS[settings.model](data.shape, len(data.classes), **given)
@@ -166,17 +173,22 @@ def _network(config: Config) -> keras.Model:
     frozen = data.type == "video" if settings.freeze_backbone is None else settings.freeze_backbone
     if frozen:
         freeze_backbone(net)
+    if settings.from_features:
+        fix_adapter(net)
+        check_origin(job.train.store, net, settings.model)
     return net
 
 
 def _trainer(net: keras.Model, settings: Settings) -> keras.Model:
     """The network with what only training needs around it; the network itself stays uncompiled."""
-    volume = keras.Input(net.input_shape[1:], name="volume")
+    body = rematerialized(net) if settings.remat else net
+    if settings.from_features:
+        body = classifier(net)
+    volume = keras.Input(body.input_shape[1:], name="volume")
     seen = volume
     if STRATEGIES[settings.strategy].rotations:
         _, _, height, width, _ = net.input_shape
         seen = RandomRotation(height, width, angles=settings.angles, seed=settings.seed)(volume)
-    body = rematerialized(net) if settings.remat else net
     trainer = _Trainer(volume, body(seen), name="trainer")
     trainer.compile(
         optimizer=OPTIMIZERS[settings.optimizer](settings.learning_rate),

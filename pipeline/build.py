@@ -26,12 +26,12 @@ from threadpoolctl import threadpool_limits
 
 from pipeline import __version__
 from pipeline.catalog import NiftiDataset, VideoDataset
-from pipeline.errors import ConfigError, IntegrityError, Problem, ResourceError, TooManyBadError
+from pipeline.errors import ConfigError, Problem, ResourceError, TooManyBadError
 from pipeline.isolation import TRIES, Limits, cause_of_death, explained
 from pipeline.quarantine import Quarantined, read_quarantine, write_quarantine
 from pipeline.samples import Listing, Sample, list_samples
-from pipeline.staging import Entry, Staging, open_staging, publish, read_entry, remove
-from pipeline.store import Header, Row, Store, canonical_json, is_store, open_store
+from pipeline.staging import Entry, Staging, open_staging, publish_changes, published, read_entry, remove
+from pipeline.store import Header, Row, Store, canonical_json
 from pipeline.task import Known, Result, Task, process, process_limited
 
 REPLACE_SECONDS = 2.0
@@ -118,11 +118,11 @@ def build(plan: Plan, options: Options, *, report: Report = lambda result: None)
     start = time.perf_counter()
     target = plan.dataset.store.resolve()
     with open_staging(target) as staging:
-        previous, warnings = _previous(target)
+        previous, warnings = published(target)
         results = _convert_all(_tasks(plan, staging, previous), options, report)
         rows, chunks, quarantined, more = _collect(plan, results)
         _check_bad(plan, rows, quarantined, options.max_bad)
-        digest, published = _publish(plan, staging, previous, rows, chunks)
+        digest, changed = publish_changes(staging, target, previous, plan.header, rows, chunks)
         write_quarantine(plan.dataset.quarantine_file, quarantined)
         remove(staging)
     return Summary(
@@ -133,7 +133,7 @@ def build(plan: Plan, options: Options, *, report: Report = lambda result: None)
         reused=sum(result.chunk is not None and result.reused for result in results),
         quarantined=quarantined,
         warnings=(*plan.listing.warnings, *warnings, *more),
-        published=published,
+        published=changed,
         seconds=time.perf_counter() - start,
         source_bytes=sum(result.source_bytes for result in results),
     )
@@ -145,18 +145,6 @@ def created_with() -> dict[str, str]:
 
 
 # --- plan ---------------------------------------------------------------------------------------
-
-
-def _previous(target: Path) -> tuple[Store | None, tuple[Problem, ...]]:
-    """The store that is published now; one that is damaged is built anew, and said so."""
-    if not is_store(target):
-        return None, ()
-    try:
-        return open_store(target), ()
-    except IntegrityError as error:
-        if error.problems[0].code in ("store-format", "foreign-store"):
-            raise
-        return None, error.problems
 
 
 def _tasks(plan: Plan, staging: Staging, previous: Store | None) -> Iterator[Task]:
@@ -421,16 +409,3 @@ def _check_bad(
         str(plan.dataset.store), "too-many-bad", reason, "nothing was published; mend the sources"
     )
     raise TooManyBadError(*(item.problem for item in quarantined), summary)
-
-
-def _publish(
-    plan: Plan, staging: Staging, previous: Store | None, rows: tuple[Row, ...], chunks: tuple[Path, ...]
-) -> tuple[str, bool]:
-    """Digest of the store, and whether it had to be published."""
-    header = plan.header
-    if previous is not None:
-        before = (previous.header.dataset, previous.header.recipe, previous.header.classes, previous.rows)
-        in_place = all(chunk == previous.chunk(index) for index, chunk in enumerate(chunks))
-        if in_place and before == (header.dataset, header.recipe, header.classes, rows):
-            return previous.digest, False
-    return publish(staging, plan.dataset.store.resolve(), header, rows, chunks), True

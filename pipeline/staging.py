@@ -22,8 +22,18 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline.errors import BusyError, ConfigError, Problem, ResourceError
-from pipeline.store import Header, Row, canonical_json, is_store, sync_directory, write_durably, write_store
+from pipeline.errors import BusyError, ConfigError, IntegrityError, Problem, ResourceError
+from pipeline.store import (
+    Header,
+    Row,
+    Store,
+    canonical_json,
+    is_store,
+    open_store,
+    sync_directory,
+    write_durably,
+    write_store,
+)
 
 MARKER = "viptt-staging.json"
 FOLDERS = ("chunks", "journal")
@@ -79,6 +89,18 @@ def open_staging(store: Path) -> Iterator[Staging]:
         raise ResourceError.of(where, "cannot-write", reason, "free space or fix permissions") from error
 
 
+def published(target: Path) -> tuple[Store | None, tuple[Problem, ...]]:
+    """The store that is published now; one that is damaged is built anew, and said so."""
+    if not is_store(target):
+        return None, ()
+    try:
+        return open_store(target), ()
+    except IntegrityError as error:
+        if error.problems[0].code in ("store-format", "foreign-store"):
+            raise
+        return None, error.problems
+
+
 def read_entry(path: Path) -> Entry | None:
     """A journal entry, or nothing where it is missing or cannot be read."""
     try:
@@ -109,6 +131,23 @@ def publish(
     tree.rename(store)
     sync_directory(store.parent)
     return digest
+
+
+def publish_changes(
+    staging: Staging,
+    store: Path,
+    previous: Store | None,
+    header: Header,
+    rows: Sequence[Row],
+    chunks: Sequence[Path],
+) -> tuple[str, bool]:
+    """Publish unless the previous store is just that; its digest, and whether it was published."""
+    if previous is not None:
+        before = (previous.header.dataset, previous.header.recipe, previous.header.classes, previous.rows)
+        in_place = all(chunk == previous.chunk(index) for index, chunk in enumerate(chunks))
+        if in_place and before == (header.dataset, header.recipe, header.classes, tuple(rows)):
+            return previous.digest, False
+    return publish(staging, store, header, rows, chunks), True
 
 
 def remove(staging: Staging) -> None:

@@ -10,6 +10,10 @@ exactly what Zarr's codecs ``bytes`` and ``crc32c`` give. Volumes are not compre
 float16 shrinks by a sixth only, and plain chunks can be checked and fed at the speed of the disk.
 
 Values are in [0, 1]. A missing chunk is an error here, never a fill value.
+
+Beside it there may be ``NAME.features.zarr``, what a network made of every volume: a store like it,
+whose array is ``features`` (sample, depth, feature). Its recipe's type is "features", and its rows
+have the ids, labels and groups of the volumes; ``source`` is the id, ``source_sha256`` the volume's.
 """
 
 import hashlib
@@ -32,11 +36,15 @@ from zarr.storage import LocalStore
 from pipeline.errors import IntegrityError, ResourceError
 
 FORMAT = 1
-DIMENSIONS = ("sample", "depth", "height", "width")
+FEATURES = "features"
+DIMENSIONS = {
+    "volume": ("sample", "depth", "height", "width"),
+    FEATURES: ("sample", "depth", "feature"),
+}
 ROOT = "zarr.json"
 CRC_BYTES = 4
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-REBUILD = "run `viptt verify --repair` to make it again from its sources"
+REBUILD = "make it again from its sources: `viptt verify --repair`, or for features `viptt features`"
 
 Json = Mapping[str, Any]
 
@@ -73,10 +81,14 @@ class Header:
     created_with: Json
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(depth, height, width) of every volume."""
-        depth, height, width = self.recipe["shape"]
-        return depth, height, width
+    def array(self) -> str:
+        """Name of the array that holds the samples: "volume", or "features"."""
+        return FEATURES if self.recipe.get("type") == FEATURES else "volume"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of every sample: (depth, height, width), or (depth, feature)."""
+        return tuple(self.recipe["shape"])
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -87,6 +99,10 @@ class Header:
     def volume_bytes(self) -> int:
         """Bytes of one volume, without its checksum."""
         return int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def chunk_key(self, index: int) -> str:
+        """Zarr's key of one sample's chunk."""
+        return f"{self.array}/c/{index}{'/0' * len(self.shape)}"
 
 
 @dataclass(frozen=True)
@@ -100,10 +116,10 @@ class Store:
 
     def chunk(self, index: int) -> Path:
         """Path of the chunk file of row ``index``."""
-        return self.path / chunk_key(index)
+        return self.path / self.header.chunk_key(index)
 
     def read(self, index: int) -> NDArray[Any]:
-        """Volume of row ``index``, shape (depth, height, width), in the store's dtype.
+        """Volume or features of row ``index``, in the store's shape and dtype.
 
         Raises IntegrityError, naming the sample, if the chunk is missing or is not byte for byte
         the one that was stored.
@@ -135,9 +151,10 @@ class Reader:
         return np.frombuffer(payload, header.dtype).reshape(header.shape)
 
 
-def chunk_key(index: int) -> str:
-    """Zarr's key of one sample's chunk."""
-    return f"volume/c/{index}/0/0/0"
+def features_of(store: Path) -> Path:
+    """Where the features of a store lie: beside it, wherever a link may lead to it."""
+    store = store.resolve()
+    return store.with_name(f"{store.name.removesuffix('.zarr')}.{FEATURES}.zarr")
 
 
 # --- chunks -------------------------------------------------------------------------------------
@@ -207,13 +224,14 @@ def write_store(tree: Path, header: Header, rows: Sequence[Row], chunks: Sequenc
     are linked, not copied, where the file system can. The root ``zarr.json`` comes last.
     """
     tree.mkdir(parents=True)
-    _create_array(tree / "volume", (len(rows), *header.shape), header.dtype, (1, *header.shape), DIMENSIONS)
+    names = DIMENSIONS[header.array]
+    _create_array(tree / header.array, (len(rows), *header.shape), header.dtype, (1, *header.shape), names)
     for index, chunk in enumerate(chunks):
-        _link(chunk, tree / chunk_key(index))
+        _link(chunk, tree / header.chunk_key(index))
     for column in COLUMNS:
         _write_column(tree / column, [getattr(row, column) for row in rows])
-    files = {path.relative_to(tree).as_posix(): _file_sha256(path) for path in small_files(tree)}
-    _sync_tree(tree)
+    files = {path.relative_to(tree).as_posix(): _file_sha256(path) for path in small_files(tree, header)}
+    _sync_tree(tree, header)
     digest = digest_of(header.recipe, header.classes, rows)
     write_durably(tree / ROOT, _root_document(header, len(rows), digest, files))
     return digest
@@ -241,9 +259,9 @@ def _write_column(path: Path, values: list[Any]) -> None:
     array[:] = np.array(values, dtype="<i8" if dtype is not str else object)
 
 
-def small_files(tree: Path) -> list[Path]:
+def small_files(tree: Path, header: Header) -> list[Path]:
     """Every file of a store but the chunks and the root: they are few and small."""
-    arrays = [tree / "volume" / ROOT]
+    arrays = [tree / header.array / ROOT]
     for column in COLUMNS:
         arrays += [tree / column / ROOT, tree / column / "c" / "0"]
     return arrays
@@ -407,9 +425,9 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _sync_tree(tree: Path) -> None:
+def _sync_tree(tree: Path, header: Header) -> None:
     """Make every small file and every folder of a tree durable; chunk files already are."""
-    for path in small_files(tree):
+    for path in small_files(tree, header):
         sync_directory(path)
     for folder, _, _ in os.walk(tree, topdown=False):
         sync_directory(Path(folder))

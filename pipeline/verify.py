@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import IntegrityError, Problem
-from pipeline.store import CRC_BYTES, REBUILD, ROOT, Store, chunk_key, open_store, small_files
+from pipeline.store import CRC_BYTES, REBUILD, ROOT, Store, open_store, small_files
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def _check_size(store: Store, index: int) -> Problem | None:
     expected = store.header.volume_bytes + CRC_BYTES
     try:
         # Text, not a Path: ten thousand of them in less than a second.
-        size = os.stat(f"{store.path}/{chunk_key(index)}").st_size  # noqa: PTH116
+        size = os.stat(f"{store.path}/{store.header.chunk_key(index)}").st_size  # noqa: PTH116
     except OSError:
         return Problem(_where(store, index), "missing-chunk", "the volume is not there", REBUILD)
     if size != expected:
@@ -74,8 +74,9 @@ def _where(store: Store, index: int) -> str:
 
 def _strangers(store: Store) -> tuple[list[Problem], list[str]]:
     """Links, which may lead out of the store, and files that are no part of it."""
-    expected = {chunk_key(index) for index in range(len(store.rows))}
-    expected |= {path.relative_to(store.path).as_posix() for path in small_files(store.path)} | {ROOT}
+    expected = {store.header.chunk_key(index) for index in range(len(store.rows))}
+    files = small_files(store.path, store.header)
+    expected |= {path.relative_to(store.path).as_posix() for path in files} | {ROOT}
     links, unexpected = [], []
     for name, is_link in _entries(str(store.path)):
         if is_link:

@@ -136,14 +136,14 @@ def test_T5_a_thousand_bits_of_a_full_size_chunk(tmp_path, seed, again):
 
 def test_T6_every_bit_of_every_small_file_is_seen_by_verify(store):
     flips = 0
-    for path in [store.path / "zarr.json", *small_files(store.path)]:
+    for path in [store.path / "zarr.json", *small_files(store.path, store.header)]:
         silent = unseen(path, all_bits(path), lambda: told(store.path))
         assert silent == [], f"{path}: {len(silent)} bits, {silent[:SHOWN]}"
         flips += len(all_bits(path))
     assert not told(store.path)
     everything = {path for path in store.path.rglob("*") if path.is_file()}
     chunks = {store.chunk(index) for index in range(len(store.rows))}
-    assert everything == {store.path / "zarr.json", *small_files(store.path), *chunks}
+    assert everything == {store.path / "zarr.json", *small_files(store.path, store.header), *chunks}
     print(f"{flips} flips")
 
 

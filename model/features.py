@@ -1,0 +1,89 @@
+"""Features: the frozen half of the network, run once, so that training runs the other half alone.
+
+A feature is what the backbone makes of one frame; a sample has ``(depth, n)`` of them, n = 512 for
+VGG-16. The adapter before the backbone is the fixed gray one, since whatever is cached cannot be trained.
+``viptt features`` writes them beside a store, bound to it and to the backbone by digests; other features
+are refused.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from model.network import BACKBONE, MODELS, encoder, fix_adapter
+from model.run import Settings
+from model.stream import scaled
+from pipeline.errors import ConfigError, IntegrityError
+from pipeline.store import FEATURES, Store, canonical_json, features_of, is_store, open_store
+
+ADAPTER = "gray"
+AGAIN = "run `viptt features` with the same `--model` and `--weights`"
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """``compute`` takes volumes as they are stored, (B, depth, height, width), and gives float32
+    (B, depth, n); ``recipe`` is all that decides its numbers, but for the volumes."""
+
+    compute: Callable[[NDArray[Any]], NDArray[np.float32]]
+    recipe: Mapping[str, Any]
+
+
+def extractor(settings: Settings, volumes: Store) -> Extractor:
+    """The backbone that a training with these settings would freeze, for the volumes of a store.
+
+    Raises as the network of ``settings.model`` does where its weights cannot be had.
+    """
+    keras.utils.set_random_seed(settings.seed)
+    depth, height, width = volumes.header.shape
+    given = {} if settings.weights is None else {"weights": settings.weights}
+    net = MODELS[settings.model]((depth, height, width, 1), len(volumes.header.classes), **given)
+    fix_adapter(net)
+    front = encoder(net)
+
+    def compute(stored: NDArray[Any]) -> NDArray[np.float32]:
+        values = scaled(stored[..., np.newaxis].astype(np.float32), volumes.header.recipe)
+        return np.asarray(front.predict_on_batch(values))
+
+    recipe = {"shape": list(front.output_shape[1:]), "dtype": "float32", **origin(net, settings.model)}
+    return Extractor(compute, recipe)
+
+
+def origin(net: keras.Model, model: str) -> dict[str, str]:
+    """What features are bound to: network, adapter, and a digest over the arrays of the backbone."""
+    hasher = hashlib.sha256()
+    for value in net.get_layer(BACKBONE).get_weights():
+        hasher.update(canonical_json([list(value.shape), value.dtype.str]) + value.tobytes())
+    return {"network": model, "adapter": ADAPTER, "weights_sha256": hasher.hexdigest()}
+
+
+def open_features(volumes: Store) -> Store:
+    """Open the features of a store; row i belongs to row i of the store.
+
+    Raises IntegrityError if there are none, if they are damaged, or were made from another store.
+    """
+    path = features_of(volumes.path)
+    if not is_store(path):
+        raise IntegrityError.of(path, "no-features", "the features are not there", "run `viptt features`")
+    features = open_store(path)
+    if features.header.array != FEATURES:
+        raise ConfigError.of(path, "not-features", "it is a store of volumes", "move it away")
+    made_from = features.header.recipe["store_digest"]
+    if made_from != volumes.digest:
+        reason = f"made from store {made_from[:19]}…, {volumes.path} is now {volumes.digest[:19]}…"
+        raise IntegrityError.of(path, "stale-features", reason, "run `viptt features` again")
+    return features
+
+
+def check_origin(features: Store, net: keras.Model, model: str) -> None:
+    """Raise IntegrityError unless the features were made by the backbone of this network."""
+    for name, ours in origin(net, model).items():
+        theirs = features.header.recipe.get(name)
+        if theirs != ours:
+            reason = f"made with {name} {str(theirs)[:16]}, this training has {ours[:16]}"
+            raise IntegrityError.of(features.path, "stale-features", reason, AGAIN)

@@ -1,0 +1,194 @@
+"""Volumes to features: what a network makes of every volume of a store, kept as a store of its own.
+
+The same promises as of a build, by the same code: one durable chunk and one line of the journal per
+sample, ``zarr.json`` last, one process at a time. The network comes as a function over arrays; nothing
+here knows its framework.
+
+Features are made again where the volume's bytes or the recipe have changed, or where their own bytes
+are not those that were hashed.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import ConfigError, IntegrityError, Problem
+from pipeline.staging import (
+    Entry,
+    Staging,
+    open_staging,
+    publish_changes,
+    published,
+    read_entry,
+    remove,
+    write_entry,
+)
+from pipeline.store import (
+    FEATURES,
+    Header,
+    Json,
+    Row,
+    Store,
+    canonical_json,
+    features_of,
+    read_chunk,
+    write_chunk,
+)
+
+Compute = Callable[[NDArray[Any]], NDArray[Any]]
+Report = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Derived:
+    """What ``derive`` did; ``computed`` and ``reused`` count samples."""
+
+    path: Path
+    digest: str
+    samples: int
+    computed: int
+    reused: int
+    published: bool
+    seconds: float
+    warnings: tuple[Problem, ...]
+
+
+@dataclass(frozen=True)
+class _Made:
+    """The features of one volume: their SHA-256, and the chunk file that holds them."""
+
+    sha256: str
+    chunk: Path
+
+
+def derive(
+    volumes: Store,
+    compute: Compute,
+    recipe: Json,
+    *,
+    created_with: Json,
+    batch_size: int = 1,
+    report: Report = lambda nbytes: None,
+) -> Derived:
+    """Make the features of a store, or find that they are there already.
+
+    ``compute`` takes volumes as they are stored, (B, depth, height, width) with B of at most
+    ``batch_size``, and gives (B, *shape). ``recipe`` holds that ``shape``, the ``dtype`` to store,
+    and whatever else decides the bytes. ``report`` gets the bytes of volumes read, once per sample.
+
+    Raises IntegrityError if a volume is damaged or its features are not finite, BusyError,
+    ResourceError, ConfigError. Then published features, if any, are as they were, and the work done
+    so far is kept for the next time.
+    """
+    start = time.perf_counter()
+    target = features_of(volumes.path)
+    whole = {"type": FEATURES, **recipe, "store_digest": volumes.digest}
+    header = Header(volumes.header.dataset, whole, volumes.header.classes, created_with)
+    with open_staging(target) as staging:
+        previous, warnings = published(target)
+        _check_kind(target, previous)
+        made = _made_before(volumes, header, staging, previous)
+        reused = len(made)
+        for _ in made:
+            report(0)
+        for batch in _missing(volumes, made, batch_size):
+            made |= _make(volumes, header, staging, compute, batch)
+            for _ in batch:
+                report(volumes.header.volume_bytes)
+        rows = [_row(row, made[index].sha256) for index, row in enumerate(volumes.rows)]
+        chunks = [made[index].chunk for index in range(len(rows))]
+        digest, changed = publish_changes(staging, target, previous, header, rows, chunks)
+        remove(staging)
+    seconds = time.perf_counter() - start
+    return Derived(target, digest, len(rows), len(rows) - reused, reused, changed, seconds, warnings)
+
+
+def _check_kind(target: Path, previous: Store | None) -> None:
+    if previous is not None and previous.header.array != FEATURES:
+        reason = "a store of volumes lies where the features would go, and viptt does not delete it"
+        raise ConfigError.of(target, "not-ours", reason, "move it away")
+
+
+def _row(volume: Row, sha256: str) -> Row:
+    return Row(volume.id, volume.label, volume.group, volume.id, volume.sha256, sha256, "{}")
+
+
+# --- what is there ------------------------------------------------------------------------------
+
+
+def _made_before(
+    volumes: Store, header: Header, staging: Staging, previous: Store | None
+) -> dict[int, _Made]:
+    """Row to the features that an earlier run made of this very volume by this recipe, if intact."""
+    wanted, before, made = _fingerprint(header.recipe), _published(previous), {}
+    for index, row in enumerate(volumes.rows):
+        entry = read_entry(staging.journal(row.id))
+        stopped = (entry, staging.chunk(row.id)) if entry else None
+        for known, chunk in filter(None, (before.get(row.id), stopped)):
+            same = (known.source_sha256, known.recipe_sha256) == (row.sha256, wanted)
+            if same and _intact(chunk, header, known.sha256):
+                made[index] = _Made(known.sha256, chunk)
+                break
+    return made
+
+
+def _published(previous: Store | None) -> Mapping[str, tuple[Entry, Path]]:
+    if previous is None:
+        return {}
+    recipe = _fingerprint(previous.header.recipe)
+    return {
+        row.id: (Entry(row.id, row.source_sha256, recipe, row.sha256, row.facts), previous.chunk(index))
+        for index, row in enumerate(previous.rows)
+    }
+
+
+def _fingerprint(recipe: Json) -> str:
+    """Of all that decides the features of one volume: a sample more or less changes none of the others."""
+    bare = {name: value for name, value in recipe.items() if name != "store_digest"}
+    return hashlib.sha256(canonical_json(bare)).hexdigest()
+
+
+def _intact(chunk: Path, header: Header, sha256: str) -> bool:
+    try:
+        return bool(read_chunk(chunk, header.volume_bytes, sha256, name=chunk.name))
+    except (IntegrityError, OSError):
+        return False
+
+
+# --- what is not --------------------------------------------------------------------------------
+
+
+def _missing(volumes: Store, made: Mapping[int, _Made], batch_size: int) -> Iterator[list[int]]:
+    missing = [index for index in range(len(volumes.rows)) if index not in made]
+    for first in range(0, len(missing), batch_size):
+        yield missing[first : first + batch_size]
+
+
+def _make(
+    volumes: Store, header: Header, staging: Staging, compute: Compute, batch: Sequence[int]
+) -> dict[int, _Made]:
+    """Compute the features of a few rows; write each chunk, then its line of the journal."""
+    features = compute(np.stack([volumes.read(index) for index in batch]))
+    recipe, made = _fingerprint(header.recipe), {}
+    for index, values in zip(batch, features, strict=True):
+        row = volumes.rows[index]
+        _check(values, header, where=f"{volumes.path} (sample {row.id})")
+        chunk = staging.chunk(row.id)
+        sha256 = write_chunk(chunk, values.astype(header.dtype, copy=False))
+        write_entry(staging.journal(row.id), Entry(row.id, row.sha256, recipe, sha256, "{}"))
+        made[index] = _Made(sha256, chunk)
+    return made
+
+
+def _check(values: NDArray[Any], header: Header, *, where: str) -> None:
+    if values.shape != header.shape:
+        raise ValueError(f"features of shape {values.shape}, the recipe says {header.shape}")
+    if not np.isfinite(values).all():
+        reason = "the network gives NaN or infinity for it"
+        raise IntegrityError.of(where, "non-finite", reason, "give other `--weights`")
