@@ -56,7 +56,8 @@ class Killer:
     """Kills a worker, whichever it is, about once a second, from the first result on.
 
     Sources that take long to die of themselves, ``slow`` by the files they hold open, are spared after
-    one kill each: three deaths over a source without a word are told as a crash.
+    one kill each: two deaths over a source without a word are told as a crash. The good ones are not
+    spared; each is read in a fraction of a second, and has to be hit twice to be lost.
     """
 
     def __init__(self, seed: int, slow: set[str]) -> None:
