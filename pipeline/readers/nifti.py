@@ -17,7 +17,7 @@ complex data, or series of volumes.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import nibabel as nib
 import numpy as np
@@ -45,6 +45,7 @@ GZIP = b"\x1f\x8b"
 GZIP_WINDOW = 31  # zlib's way to say: a gzip header and trailer are expected
 HEADER_BYTES = 1024
 EXTENDER_BYTES = 4  # follow the header of a single file
+EXTENSION_BYTES = 16  # at least, in each
 PIECE_BYTES = 1 << 16
 BOMB_BYTES = 1 << 28  # a small file may not declare more than this ...
 BOMB_RATIO = 200  # ... if it is this many times as much as the file holds; CT compresses 2 to 20 times
@@ -78,7 +79,7 @@ def read(path: Path, *, canonical: bool = True) -> Reading:
 
     Raises SourceError with one of the codes not-a-regular-file, unreadable, empty-file, not-nifti,
     truncated, gzip-crc, bad-header, bad-dims, not-3d, empty-volume, unsupported-dtype, bad-offset,
-    bad-scaling, bad-affine, bad-spacing, size-mismatch, too-large.
+    bad-extension, bad-scaling, bad-affine, bad-spacing, size-mismatch, too-large.
     """
     layout = _inspected(path)
     data, extra = _content(path, layout)
@@ -215,6 +216,7 @@ def _layout(path: Path, start: bytes) -> _Layout:
     slope, inter, notes = _scaling(path, header)
     affine, more = _affine(path, header)
     offset = _offset(path, header)
+    _check_extensions(path, header, start[:offset])
     return _Layout(shape, dtype, offset, slope, inter, affine, tuple(notes + more))
 
 
@@ -262,6 +264,19 @@ def _offset(path: Path, header: Nifti1Header) -> int:
         reason = f"voxels at byte {offset:g}; the header ends at {least}"
         raise SourceError.of(path, "bad-offset", reason, FETCH)
     return int(offset)
+
+
+def _check_extensions(path: Path, header: Nifti1Header, start: bytes) -> None:
+    """Header extensions are passed over, but where their lengths are absurd, more will be wrong."""
+    place = header.sizeof_hdr + EXTENDER_BYTES
+    if start[header.sizeof_hdr : place][:1] in (b"", b"\0"):
+        return
+    order: Literal["little", "big"] = "little" if header.endianness == "<" else "big"
+    while place + EXTENSION_BYTES <= len(start):
+        length = int.from_bytes(start[place : place + 4], order, signed=True)
+        if length < EXTENSION_BYTES or place + length > header["vox_offset"]:
+            raise SourceError.of(path, "bad-extension", f"a header extension of {length} bytes", FETCH)
+        place += length
 
 
 def _scaling(path: Path, header: Nifti1Header) -> tuple[float, float, list[str]]:

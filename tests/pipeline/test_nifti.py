@@ -371,12 +371,28 @@ def test_N34_and_N9_the_border_between_junk_and_a_wrong_header(
         assert read(path).facts["warnings"] == [f"{surplus} bytes after the voxels"]
 
 
-@pytest.mark.parametrize("size", [0, -16, 2**31 - 1, 8, 16])
-def test_N35_header_extensions_are_passed_over(scan, tmp_path, size):
-    path, values = scan(name="a.nii", fields={"vox_offset": 368})
+def with_extension(path, endian, *sizes):
+    """Room for extensions of 32 bytes in all, between the header and the voxels."""
     data = path.read_bytes()
-    path.write_bytes(data[:348] + b"\1\0\0\0" + struct.pack("<2i", size, 6) + b"notetext" + data[352:])
-    np.testing.assert_array_equal(read(path).array, values.T)
+    notes = b"".join(struct.pack(endian + "2i", size, 6) + b"note" * 2 for size in sizes)
+    path.write_bytes(data[:348] + b"\1\0\0\0" + notes.ljust(32, b"\0") + data[352:])
+    return path
+
+
+@pytest.mark.parametrize("endian", ["<", ">"], ids=["little", "big"])
+@pytest.mark.parametrize("sizes", [(32,), (16, 16), (24,)])
+def test_N35_header_extensions_are_passed_over(scan, sizes, endian):
+    path, values = scan(name="a.nii", fields={"vox_offset": 384}, endian=endian)
+    np.testing.assert_array_equal(read(with_extension(path, endian, *sizes)).array, values.T)
+
+
+@pytest.mark.parametrize("endian", ["<", ">"], ids=["little", "big"])
+@pytest.mark.parametrize("sizes", [(0,), (-16,), (2**31 - 1,), (-(2**31),), (8,), (48,), (16, 0), (16, 17)])
+def test_N35_absurd_extensions_are_refused(scan, refusal, sizes, endian):
+    path, _ = scan(name="a.nii", fields={"vox_offset": 384}, endian=endian)
+    with_extension(path, endian, *sizes)
+    for look in (read, inspect):
+        assert code_of(refusal(SourceError, lambda look=look: look(path))) == "bad-extension"
 
 
 # --- files that are not what they seem ----------------------------------------------------------

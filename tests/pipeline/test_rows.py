@@ -115,6 +115,15 @@ def flipped(data, place, bits):
     return data[:place] + bytes([data[place] ^ bits]) + data[place + 1 :]
 
 
+def extension(size):
+    def extend(data):
+        plain = bytearray(gzip.decompress(data))
+        struct.pack_into("<f", plain, 108, 368)
+        return plain[:348] + struct.pack("<4B2i8x", 1, 0, 0, 0, size, 6) + plain[352:]
+
+    return extend
+
+
 def bomb(data):
     """400 million voxels of one byte in 400 kB."""
     start = bytearray(gzip.decompress(data)[:352])
@@ -135,6 +144,9 @@ BYTES = {  # what is done to the bytes of a .nii.gz → code
     "N7": (lambda data: flipped(data, len(data) - 6, 255), "gzip-crc"),
     "N8": (lambda data: flipped(data, len(data) - 900, 4), "gzip-crc"),
     "N11": (bomb, "too-large"),
+    "N35 zero": (extension(0), "bad-extension"),
+    "N35 negative": (extension(-16), "bad-extension"),
+    "N35 huge": (extension(2**31 - 1), "bad-extension"),
 }
 
 
