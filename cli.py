@@ -730,11 +730,13 @@ def train(name: str, folder: Path | None, resume: bool, freeze: bool | None, **o
     """Train a model on the parts train and val of a dataset's split."""
     with _training_packages():
         from model import train as trainer
+        from model.run import Settings as TrainSettings
         from model.run import settings_for
     from pipeline.store import open_store
 
     (dataset,) = _datasets((name,))
     given = {option: value for option, value in options.items() if value is not None}
+    TrainSettings(**given)  # a wrong option is told before a store that is missing
     settings = settings_for(open_store(dataset.store).header.recipe, freeze_backbone=freeze, **given)
     target = folder or Path("runs") / name
     with redirect_stdout(sys.stderr):  # Keras tells on stdout what it downloads
