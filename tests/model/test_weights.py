@@ -1,4 +1,7 @@
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -202,3 +205,18 @@ def test_killed_at_any_step_of_a_save_the_old_or_the_new_weights_load(
         save_weights(net, path)
         load_weights(found, path)
         assert same(found, net)
+
+
+@pytest.mark.slow
+def test_killed_fifty_times_in_a_save_the_last_good_weights_load(tmp_path: Path, seed: int) -> None:
+    call = [sys.executable, Path(__file__).with_name("kills.py"), tmp_path, str(seed), "50"]
+    done = subprocess.run(call, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    tries, last = [json.loads(line) for line in done.stdout.splitlines()], 0.0
+    for attempt in tries:
+        assert attempt["found"] in ([last], [attempt["number"]]), attempt  # never a mixture
+        assert attempt["sidecar"], attempt
+        (last,) = attempt["found"]
+        assert attempt["killed"] or last == attempt["number"]
+    assert sum(attempt["killed"] for attempt in tries) == 50
+    assert last > 0  # some saves were done
