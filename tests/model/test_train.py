@@ -1,7 +1,9 @@
 import csv
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,7 +18,7 @@ from cli import main
 from model import train as training
 from model.metrics import evaluate
 from model.network import small_net
-from model.run import Settings, load_network, settings_for
+from model.run import Settings, load_network, read_config, settings_for
 from model.stream import stream
 from model.train import batch_sizes, class_weights, train
 from pipeline.errors import ConfigError, IntegrityError, VipttError
@@ -288,6 +290,37 @@ def test_killed_in_an_epoch_and_resumed_the_weights_are_the_same_bits(
     histories = [history_of(path) for path in (whole, run)]
     first, second = ([[row[name] for name in columns] for row in history] for history in histories)
     assert first == second
+
+
+@pytest.mark.slow
+def test_a_process_killed_in_an_epoch_goes_on_to_the_same_bits(trained: Callable, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, epochs=4, batch_size=1, checkpoint_s=0.0, deterministic=True)
+    whole, _ = trained(settings, name="whole")
+    data, killed = read_config(whole).data, tmp_path / "killed"
+    code = f"""
+from model.run import Settings
+from model.train import train
+train({data.store!r}, {data.split!r}, {str(killed)!r}, {settings!r})
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, cwd=ROOT) as process:
+        while process.poll() is None and not (2 <= _batches_done(killed) % 9 <= 4):
+            time.sleep(0.002)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert _batches_done(killed) % 9 > 0
+    run, said = trained(settings, name="killed", resume=True)
+    assert said[0].startswith("going on at epoch")
+    assert equal(weights_of(whole), weights_of(run))
+    assert [row["loss"] for row in history_of(whole)] == [row["loss"] for row in history_of(run)]
+
+
+def _batches_done(run: Path) -> int:
+    """By the checkpoint of a run with nine batches to an epoch; 0 before the second epoch."""
+    if not (run / "state.npz").exists():
+        return 0
+    with np.load(run / "state.npz") as state:
+        progress = json.loads(state["arr_0"].tobytes())
+    return int(9 * progress["epoch"] + progress["step"]) if progress["epoch"] else 0
 
 
 def test_a_finished_run_can_be_given_more_epochs(trained: Callable) -> None:
