@@ -153,12 +153,15 @@ def _averaged(
 
 def table(predictions: Iterable[Prediction], classes: Sequence[str]) -> str:
     """CSV: id, predicted class, the probability of each class. Names that look like formulas get a `'`."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "predicted", *map(inert, classes)])
+    rows = [["id", "predicted", *map(inert, classes)]]
     for item in predictions:
         numbers = [f"{value:.6g}" for value in item.probabilities]
-        writer.writerow([inert(item.id), inert(classes[item.label]), *numbers])
+        rows.append([inert(item.id), inert(classes[item.label]), *numbers])
+    # Before Python 3.13, csv quotes a CR only where lines end with one.
+    odd = any("\r" in cell for row in rows for cell in row)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL)
+    writer.writerows(rows)
     return text.getvalue().removesuffix("\n")
 
 
