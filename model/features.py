@@ -22,7 +22,7 @@ from pipeline.errors import ConfigError, IntegrityError
 from pipeline.store import FEATURES, Store, canonical_json, features_of, is_store, open_store
 
 ADAPTER = "gray"
-AGAIN = "run `viptt features` with the same `--model` and `--weights`"
+AGAIN = "run `viptt features` with the `--model`, `--weights` and `--seed` of this training"
 
 
 @dataclass(frozen=True)

@@ -78,8 +78,8 @@ def fix_adapter(net: keras.Model) -> None:
 
 def encoder(net: keras.Model) -> keras.Model:
     """The layers of ``net`` up to the features: (B, d, h, w, 1) to (B, d, n)."""
-    sequence = net.layers[net.layers.index(net.get_layer(TOP[0])) - 1].output
-    return keras.Model(net.input, sequence)
+    volume = keras.Input(net.input_shape[1:], name="volume")
+    return keras.Model(volume, _features(volume, net.get_layer(ADAPTER), net.get_layer(BACKBONE)))
 
 
 def classifier(net: keras.Model) -> keras.Model:
@@ -132,17 +132,21 @@ class _Rematerialized(layers.Layer):  # type: ignore[misc]  # Keras has no types
 
 
 def _cnn_rnn(shape: tuple[int, int, int, int], classes: int, backbone: keras.Model) -> keras.Model:
-    depth, height, width, _ = shape
     volume = keras.Input(shape, name="volume")
-    frames = layers.Conv3D(3, 1, name=ADAPTER)(volume)  # (B, d, h, w, 3)
-    frames = ops.reshape(frames, (-1, height, width, 3))  # (B·d, h, w, 3)
-    features = backbone(frames)  # (B·d, 512)
-    sequence = ops.reshape(features, (-1, depth, features.shape[-1]))  # (B, d, 512)
+    sequence = _features(volume, layers.Conv3D(3, 1, name=ADAPTER), backbone)
     summary = layers.LSTM(256, name="lstm")(sequence)  # (B, 256)
     summary = layers.Dense(1024, activation="relu", name="dense")(summary)
     # float32 whatever the policy: the loss takes the logarithm of what comes out here.
     head = layers.Dense(classes, activation="softmax", name="head", dtype="float32")
     return keras.Model(volume, head(summary), name="viptt_net")
+
+
+def _features(volume: Any, adapter: keras.layers.Layer, backbone: keras.Model) -> Any:
+    _, depth, height, width, _ = volume.shape
+    frames = adapter(volume)  # (B, d, h, w, 3)
+    frames = ops.reshape(frames, (-1, height, width, 3))  # (B·d, h, w, 3)
+    features = backbone(frames)  # (B·d, 512)
+    return ops.reshape(features, (-1, depth, features.shape[-1]))  # (B, d, 512)
 
 
 def _checked(shape: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
