@@ -962,6 +962,31 @@ def compare(runs: tuple[Path, ...]) -> int:
     return 0
 
 
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder, new or empty.")
+@click.option(
+    "--to",
+    "form",
+    type=click.Choice(["savedmodel", "onnx"]),
+    default="savedmodel",
+    show_default=True,
+    help="The folder is a SavedModel, or holds model.onnx.",
+)
+@_common
+def export(run: Path, out: Path, form: str) -> int:
+    """Write a run as a model that takes one raw volume of any size, and needs nothing of viptt."""
+    with _training_packages():
+        from model.export import export_onnx, export_saved_model
+
+    write = export_onnx if form == "onnx" else export_saved_model
+    with redirect_stdout(sys.stderr):  # the converters tell what they do
+        write(run, out)
+    _emit({"out": str(out), "to": form}, "")
+    _say(f"{run}: exported to {out}")
+    return 0
+
+
 @contextmanager
 def _training_packages() -> Iterator[None]:
     """Import the model's packages quietly; say how to get them where they are missing."""

@@ -28,6 +28,7 @@ HOMES = {
     "click": {"cli.py"},
     "h5py": {"model/weights.py"},
     "matplotlib": {"model/plots.py"},
+    "tf2onnx": {"model/export.py"},
 }
 # Signatures that are promised to users with an option by position.
 POSITIONAL_OPTIONS = {

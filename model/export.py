@@ -1,0 +1,215 @@
+"""A run as one file or folder that needs nothing of this project: SavedModel, or ONNX.
+
+The graph takes one raw volume, float32 (depth, height, width) of any size: Hounsfield units with the
+axes of a store (depth toward Superior, height toward Posterior, width toward Left), or luma frames,
+0 to 255. It does what the pipeline does by the run's recipe (limit, SIZ, scale, round), then
+what the run's network does.
+
+    volume  →  probabilities, float32 (classes,);  classes, their names
+
+A volume that the pipeline would quarantine (no voxels, over 1 % not finite, too few frames) is an
+error in TensorFlow; ONNX has no errors of that kind, there its probabilities are NaN.
+
+Does not read files, turn axes, or decode videos: that is the client's part.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from model.run import WEIGHTS, Config, load_network, read_config, versions
+from model.siz import zoom
+from model.weights import file_sha256
+from pipeline.errors import ConfigError, ResourceError
+from pipeline.store import sync_directory, write_durably
+
+ABOUT, ONNX_FILE = "viptt.json", "model.onnx"
+ENDPOINT = "serving_default"
+SIGNATURE = [tf.TensorSpec([None, None, None], tf.float32, name="volume")]
+OPSET = 18
+MAX_NONFINITE = 0.01
+LUMA = (0.0, 255.0)
+KEYS = {
+    "nifti": {"type", "shape", "spline_order", "dtype", "window"},
+    "video": {"type", "shape", "spline_order", "dtype", "frames"},
+}
+Serve = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A store's recipe, as the graph follows it: ``window`` becomes 0 to 1.
+
+    ``first`` is the number of frames that a clip is cut to; None takes all.
+    """
+
+    shape: tuple[int, int, int]
+    order: int
+    window: tuple[float, float]
+    dtype: str
+    first: int | None
+
+
+def export_saved_model(run: Path, out: Path) -> None:
+    """Write a run as a SavedModel folder, signature ``serving_default``; ``out`` is new or empty.
+
+    Raises ConfigError if ``run`` is no run with weights, its recipe has no graph, or ``out`` is in
+    use; IntegrityError if the run is damaged; ResourceError if ``out`` cannot be written.
+    """
+    config, serve = _prepare(run, out)
+    archive = keras.export.ExportArchive()
+    archive.add_endpoint(ENDPOINT, serve, SIGNATURE)
+    with _new_folder(out) as folder:
+        archive.write_out(folder, verbose=False)
+        _write_about(folder, run, config)
+
+
+def export_onnx(run: Path, out: Path) -> None:
+    """Write a run as ``model.onnx`` into the folder ``out``, which is new or empty.
+
+    Raises as ``export_saved_model`` does, and ConfigError if tf2onnx is not installed.
+    """
+    convert = _onnx_converter()
+    config, serve = _prepare(run, out)
+    function = tf.function(serve, input_signature=SIGNATURE, autograph=False)
+    with _new_folder(out) as folder:
+        convert(function, SIGNATURE, opset=OPSET, output_path=folder / ONNX_FILE)
+        _write_about(folder, run, config)
+
+
+def read_recipe(where: Path, recipe: Mapping[str, Any]) -> Recipe:
+    """A store's recipe; raises ConfigError if there is anything in it that the graph does not know."""
+    given = {key for key, value in recipe.items() if value is not None}
+    kind = str(recipe.get("type"))
+    if given != KEYS.get(kind):
+        reason = f"its recipe is another than the graph can follow: {json.dumps(dict(recipe))}"
+        remedy = "train on a store of scans or videos whose recipe names no preset"
+        raise ConfigError.of(where, "not-exportable", reason, remedy)
+    depth, height, width = recipe["shape"]
+    low, high = recipe.get("window", LUMA)
+    return Recipe(
+        shape=(depth, height, width),
+        order=recipe["spline_order"],
+        window=(low, high),
+        dtype=recipe["dtype"],
+        first=depth if recipe.get("frames") == "first" else None,
+    )
+
+
+# --- the graph ----------------------------------------------------------------------------------
+
+
+def preprocess(volume: tf.Tensor, recipe: Recipe) -> tf.Tensor:
+    """One raw volume, float32 of any size, to float32 in [0, 1] of the recipe's shape.
+
+    As ``pipeline.convert``: the few voxels that are not finite become air, then limit, SIZ, scale, round.
+    """
+    low, high = recipe.window
+    volume = tf.where(tf.math.is_finite(volume), volume, low)[: recipe.first]
+    zoomed = zoom(tf.clip_by_value(volume, low, high), recipe.shape, order=recipe.order)
+    values = tf.clip_by_value((zoomed - low) / (high - low), 0.0, 1.0)
+    if recipe.dtype == "uint8":
+        return tf.round(values * 255) / 255
+    return tf.cast(tf.cast(values, recipe.dtype), tf.float32)
+
+
+def serving(net: keras.Model, recipe: Recipe, classes: tuple[str, ...]) -> Serve:
+    """The function that is exported: a raw volume to its probabilities and the names of the classes."""
+
+    def serve(volume: tf.Tensor) -> dict[str, tf.Tensor]:
+        faults = _faults(volume, recipe)
+        checks = [tf.debugging.Assert(tf.logical_not(fault), [text]) for text, fault in faults.items()]
+        with tf.control_dependencies(checks):
+            values = preprocess(tf.identity(volume), recipe)
+        (probabilities,) = tf.unstack(net(values[tf.newaxis, ..., tf.newaxis], training=False))
+        usable = tf.logical_not(tf.reduce_any(list(faults.values())))
+        return {
+            "probabilities": tf.where(usable, probabilities, float("nan")),
+            "classes": tf.constant(classes),
+        }
+
+    return serve
+
+
+def _faults(volume: tf.Tensor, recipe: Recipe) -> dict[str, tf.Tensor]:
+    """What the pipeline would quarantine a volume for, each with whether it is so."""
+    size = tf.shape(volume)
+    nonfinite = tf.reduce_sum(tf.cast(tf.logical_not(tf.math.is_finite(volume)), tf.float32))
+    faults = {
+        "the volume has no voxels": tf.reduce_min(size) < 1,
+        "over 1 % of the voxels are not finite": nonfinite
+        > MAX_NONFINITE * tf.cast(tf.size(volume), tf.float32),
+    }
+    if recipe.first:
+        faults[f"a clip needs {recipe.first} frames or more"] = size[0] < recipe.first
+    return faults
+
+
+# --- the files ----------------------------------------------------------------------------------
+
+
+def _prepare(run: Path, out: Path) -> tuple[Config, Serve]:
+    """Refuse what can be refused at once, then load the network."""
+    recipe = read_recipe(run, read_config(run).data.recipe)
+    _check_unused(out)
+    config, net = load_network(run)
+    net.get_layer("lstm").use_cudnn = False  # exported where there is a GPU, it runs where there is none
+    return config, serving(net, recipe, config.data.classes)
+
+
+def _check_unused(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        reason = "there is something already"
+        raise ConfigError.of(out, "out-exists", reason, "give a folder that is new or empty")
+
+
+def _onnx_converter() -> Callable[..., Any]:
+    try:
+        from tf2onnx.convert import from_function
+    except ModuleNotFoundError as error:
+        reason = f"{error.name} is not installed"
+        raise ConfigError.of(
+            "--to onnx", "missing-package", reason, "run `pip install 'viptt[onnx]'`"
+        ) from None
+    found: Callable[..., Any] = from_function
+    return found
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes ``out`` when the block ends well, and is gone when it does not."""
+    out = out.resolve()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as private:
+            folder = Path(private) / out.name
+            folder.mkdir()
+            yield folder
+            for path in (*folder.rglob("*"), folder):
+                sync_directory(path)
+            folder.replace(out)
+        sync_directory(out.parent)
+    except (OSError, tf.errors.OpError) as error:
+        reason = str(error.strerror if isinstance(error, OSError) else error.message)
+        remedy = "free space, fix permissions, or give another `--out DIR`"
+        raise ResourceError.of(out, "cannot-write", reason, remedy) from error
+
+
+def _write_about(folder: Path, run: Path, config: Config) -> None:
+    document = {
+        "format": 1,
+        "dataset": config.data.dataset,
+        "classes": config.data.classes,
+        "recipe": config.data.recipe,
+        "model": config.settings.model,
+        "weights_sha256": file_sha256(run / WEIGHTS),
+        "versions": versions(),
+    }
+    write_durably(folder / ABOUT, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
