@@ -7,8 +7,8 @@ what the run's network does.
 
     volume  →  probabilities, float32 (classes,);  classes, their names
 
-A volume that the pipeline would quarantine (no voxels, over 1 % not finite, too few frames) is an
-error in TensorFlow; ONNX has no errors of that kind, there its probabilities are NaN.
+A volume that the pipeline would quarantine (no voxels, over 1 % not finite, one beyond all scales,
+too few frames) is an error in TensorFlow; ONNX has no errors of that kind, there its probabilities are NaN.
 
 Does not read files, turn axes, or decode videos: that is the client's part.
 """
@@ -35,6 +35,7 @@ ENDPOINT = "serving_default"
 SIGNATURE = [tf.TensorSpec([None, None, None], tf.float32, name="volume")]
 OPSET = 18
 MAX_NONFINITE = 0.01
+MAX_SIZE = 1e6
 LUMA = (0.0, 255.0)
 KEYS = {
     "nifti": {"type", "shape", "spline_order", "dtype", "window"},
@@ -140,12 +141,12 @@ def serving(net: keras.Model, recipe: Recipe, classes: tuple[str, ...]) -> Serve
 
 def _faults(volume: tf.Tensor, recipe: Recipe) -> dict[str, tf.Tensor]:
     """What the pipeline would quarantine a volume for, each with whether it is so."""
-    size = tf.shape(volume)
-    nonfinite = tf.reduce_sum(tf.cast(tf.logical_not(tf.math.is_finite(volume)), tf.float32))
+    size, finite = tf.shape(volume), tf.math.is_finite(volume)
+    holes = tf.reduce_sum(tf.cast(tf.logical_not(finite), tf.float32))
     faults = {
         "the volume has no voxels": tf.reduce_min(size) < 1,
-        "over 1 % of the voxels are not finite": nonfinite
-        > MAX_NONFINITE * tf.cast(tf.size(volume), tf.float32),
+        "over 1 % of the voxels are not finite": holes > MAX_NONFINITE * tf.cast(tf.size(volume), tf.float32),
+        "a voxel is over 1,000,000 in size": tf.reduce_any(finite & (tf.abs(volume) > MAX_SIZE)),
     }
     if recipe.first:
         faults[f"a clip needs {recipe.first} frames or more"] = size[0] < recipe.first
