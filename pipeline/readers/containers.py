@@ -2,7 +2,8 @@
 
 AVI (RIFF), MP4 and MOV (ISO base media), Matroska and WebM (EBML) name the codec of each video stream;
 MPEG streams do not. Headers are walked from one length to the next, at most ``MAX_STEPS`` of them, and
-nothing but them is read. Any bytes give an answer or a SourceError. Sound is not looked at.
+nothing but them, and the index of an AVI, is read. Any bytes give an answer or a SourceError. Sound is
+not looked at.
 """
 
 import re
