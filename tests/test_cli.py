@@ -414,3 +414,79 @@ def test_folds(built):
     assert viptt("split", "--folds", "5", "--fold", "1", "--catalog", built).exit_code == 0
     parts = json.loads(split_file(built).read_text())["splits"]
     assert {name: len(ids) for name, ids in parts.items()} == {"train": 16, "val": 4}
+
+
+# --- features -----------------------------------------------------------------------------------
+
+SMALL = ("--model", "viptt-net-small", "--weights", "none")
+FEATURES = "import sys, cli; cli.main(['features', 'ct', *sys.argv[1:]])"
+
+
+@pytest.fixture
+def sized(tmp_path, ct_dataset) -> Path:
+    """A store that the small network takes, and its split."""
+    catalog = ct_dataset(tmp_path, scans=60, recipe={"shape": [8, 32, 32]})
+    assert build(catalog, "-q").exit_code == 0
+    assert viptt("split", "-q", "--catalog", catalog).exit_code == 0
+    return catalog
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_features_then_a_training_on_them(sized, tmp_path):
+    pytest.importorskip("tensorflow")
+    result = viptt("features", "ct", *SMALL, "--json", "--catalog", sized)
+    assert result.exit_code == 0, result.stderr
+    assert "features of 60 samples" in result.stderr
+    document = json.loads(result.stdout)
+    assert (document["computed"], document["published"]) == (60, True)
+    assert document["path"] == str(tmp_path / "cache/ct.features.zarr")
+    again = viptt("features", "ct", *SMALL, "--catalog", sized)
+    assert "nothing to do, features of 60 samples are up to date" in again.stderr
+    run = tmp_path / "run"
+    training = ["train", "ct", *SMALL, "--from-features", "--epochs", "1", "--catalog", sized, "--run"]
+    assert viptt(*training, run).exit_code == 0
+    assert viptt("evaluate", run, "--catalog", sized).exit_code == 0
+    assert viptt(*training, tmp_path / "other", "--no-freeze").exit_code == 2
+    other = viptt(*training, tmp_path / "other", "--seed", "1")
+    assert other.exit_code == 4
+    assert "stale-features" in other.stderr
+
+
+def test_verify_looks_at_features_too(sized, tmp_path):
+    pytest.importorskip("tensorflow")
+    viptt("features", "ct", *SMALL, "-q", "--catalog", sized)
+    chunk = tmp_path / "cache/ct.features.zarr/features/c/3/0/0"
+    good = chunk.read_bytes()
+    chunk.write_bytes(good[:50] + b"?" + good[51:])
+    result = viptt("verify", "--repair", "--catalog", sized)
+    assert result.exit_code == 4
+    assert "viptt features" in result.stderr
+    assert "1 computed" in viptt("features", "ct", *SMALL, "--catalog", sized).stderr
+    assert chunk.read_bytes() == good
+    assert viptt("verify", "--catalog", sized).exit_code == 0
+
+
+@pytest.mark.slow
+def test_features_killed_and_run_again_are_the_same_bytes(sized, tmp_path):
+    pytest.importorskip("tensorflow")
+    features, staging = tmp_path / "cache/ct.features.zarr", tmp_path / "cache/ct.features.zarr.building"
+    start(sized, *SMALL, code=FEATURES).communicate()
+    undisturbed = contents(features)
+    for most in (1, 20, 40):
+        shutil.rmtree(features)
+        process = start(sized, *SMALL, code=FEATURES)
+        while process.poll() is None and len(list(staging.glob("journal/*.json"))) < most:
+            time.sleep(0.002)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        assert not features.exists()
+        process = start(sized, *SMALL, code=FEATURES)
+        told = process.communicate()[1]
+        kept = int(told.split(" kept from before")[0].split()[-1])
+        assert most <= kept < 60, told
+        assert contents(features) == undisturbed
+        assert not staging.exists()

@@ -366,3 +366,11 @@ def test_grown_shape_is_refused(store):
     (store / "volume/zarr.json").write_text(json.dumps(metadata))
     with pytest.raises(IntegrityError, match="metadata-damaged"):
         read_all(store)
+
+
+def test_a_store_of_volumes_is_what_it_was_before_there_were_features(store):
+    """The digest of this very store by the code of format 1 as it was first published."""
+    digest = "sha256:62d1efe309774eefa33fb447b167fb7340523e8cf4330064f0c856616c6dcb88"
+    assert open_store(store).digest == digest
+    chunks = {path.relative_to(store).as_posix() for path in store.glob("volume/c/**/*") if path.is_file()}
+    assert chunks == {f"volume/c/{index}/0/0/0" for index in range(4)}
