@@ -166,7 +166,9 @@ def _prepare(run: Path, out: Path) -> tuple[Config, Serve]:
 
 
 def _check_unused(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    with _writing(out):
+        used = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    if used:
         reason = "there is something already"
         raise ConfigError.of(out, "out-exists", reason, "give a folder that is new or empty")
 
@@ -187,7 +189,7 @@ def _onnx_converter() -> Callable[..., Any]:
 def _new_folder(out: Path) -> Iterator[Path]:
     """A folder to fill, which becomes ``out`` when the block ends well, and is gone when it does not."""
     out = out.resolve()
-    try:
+    with _writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as private:
             folder = Path(private) / out.name
@@ -197,6 +199,13 @@ def _new_folder(out: Path) -> Iterator[Path]:
                 sync_directory(path)
             folder.replace(out)
         sync_directory(out.parent)
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """What the system or TensorFlow says of a place that cannot be written, as ResourceError."""
+    try:
+        yield
     except (OSError, tf.errors.OpError) as error:
         reason = str(error.strerror if isinstance(error, OSError) else error.message)
         remedy = "free space, fix permissions, or give another `--out DIR`"

@@ -342,9 +342,10 @@ def test_what_is_already_there_is_left_alone(run: Path, tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["mine"]
 
 
-def test_a_place_that_cannot_be_written_is_exit_6(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["file/out", "n" * 300])
+def test_a_place_that_cannot_be_written_is_exit_6(run: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
-    assert tell(viptt("export", run, "--out", tmp_path / "file/out")) == (6, "cannot-write")
+    assert tell(viptt("export", run, "--out", tmp_path / name)) == (6, "cannot-write")
 
 
 @pytest.mark.parametrize("form", FORMS)
