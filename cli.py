@@ -819,7 +819,7 @@ def predict(
         from model import predict as predictor
 
         if explain:
-            import matplotlib  # noqa: F401 - told here if it is missing
+            import model.plots  # noqa: F401 - told here if matplotlib is missing
     _check_targets(out, submission, explain)
     ensemble = predictor.load_ensemble((run, *others))
     if others:
