@@ -5,25 +5,22 @@ Data goes to stdout, messages and progress to stderr.
 
 import json
 import os
-import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline import __version__
-from pipeline.errors import ConfigError, Problem, VipttError
+from pipeline import __version__, console
+from pipeline.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from model.predict import Ensemble, Prediction
     from pipeline.build import Plan, Summary
     from pipeline.catalog import NiftiDataset, VideoDataset
-    from pipeline.check import Inspection
     from pipeline.derive import Derived
     from pipeline.incoming import Arrival
     from pipeline.quarantine import Quarantined
@@ -34,152 +31,6 @@ if TYPE_CHECKING:
     from pipeline.verify import Verification
 
 QUARANTINED, DAMAGED = 3, 4
-PLAIN_PROGRESS_SECONDS = 5.0
-SHOWN_WARNINGS = 10
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-@dataclass
-class Settings:
-    """Options that every command takes, before or after its name."""
-
-    catalog: Path = Path("data_catalog.yaml")
-    verbosity: int = 0
-    progress: bool = True
-    as_json: bool = False
-    debug: bool = False
-
-
-class Viptt(click.Group):
-    """The group of commands: errors become one line each, and the documented exit code."""
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run a command and exit, or as a part of another command return what it returns."""
-        if kwargs.get("standalone_mode") is False:
-            return super().main(*args, **kwargs)
-        kwargs["standalone_mode"] = False
-        with _ending_by_signals() as received:
-            try:
-                code = super().main(*args, **kwargs)
-            except Exception as error:  # noqa: BLE001 - told in one line, or raised again by --debug
-                debug = "--debug" in (kwargs.get("args") or next(iter(args), None) or sys.argv)
-                code = None if received else _told(error, debug=debug)
-        if received:
-            click.echo("interrupted: run the same command again to go on", err=True)
-            sys.exit(128 + received[0])
-        sys.exit(code if isinstance(code, int) else 0)
-
-
-@contextmanager
-def _ending_by_signals() -> Iterator[list[int]]:
-    """Let SIGINT and SIGTERM end what runs; gives the signals that came.
-
-    A signal may come while a library holds a lock: then what comes out is the library's complaint
-    about its lock, which is no failure of its own.
-    """
-    received: list[int] = []
-
-    def end(number: int, frame: object) -> NoReturn:
-        received.append(number)
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with suppress(KeyboardInterrupt):
-            yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _told(error: Exception, *, debug: bool) -> int:
-    """Tell an error in a line, and give its exit code."""
-    if isinstance(error, VipttError):
-        _tell_problems(error.problems)
-        return error.exit_code
-    if isinstance(error, click.ClickException):
-        click.echo(f"viptt: usage: {error.format_message()} → see `viptt --help`", err=True)
-        return error.exit_code
-    if debug:
-        raise error
-    reason = f"{type(error).__name__}: {error}"
-    _tell_problems([Problem("viptt", "unexpected", reason, "run again with --debug and report it")])
-    return VipttError.exit_code
-
-
-def _tell_problems(problems: Sequence[Problem]) -> None:
-    for problem in problems:
-        click.echo(str(problem), err=True)
-
-
-# --- options ------------------------------------------------------------------------------------
-
-
-def _setting(name: str, *, change: Callable[[Any], Any] = lambda value: value) -> Callable[..., Any]:
-    """An option's callback that puts its value into the settings, wherever the option stands."""
-
-    def put(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-        settings = context.find_root().ensure_object(Settings)
-        source = context.get_parameter_source(parameter.name or "")
-        if source not in (click.core.ParameterSource.DEFAULT, click.core.ParameterSource.DEFAULT_MAP):
-            setattr(settings, name, change(value))
-
-    return put
-
-
-_COMMON = (
-    click.option(
-        "--catalog",
-        type=click.Path(path_type=Path),
-        envvar="VIPTT_CATALOG",
-        expose_value=False,
-        callback=_setting("catalog"),
-        help="The catalog of datasets.  [default: data_catalog.yaml]",
-    ),
-    click.option(
-        "-v",
-        "--verbose",
-        count=True,
-        expose_value=False,
-        callback=_setting("verbosity"),
-        help="Say more.",
-    ),
-    click.option(
-        "-q",
-        "--quiet",
-        is_flag=True,
-        expose_value=False,
-        callback=_setting("verbosity", change=lambda value: -1),
-        help="Say nothing but errors.",
-    ),
-    click.option(
-        "--no-progress",
-        is_flag=True,
-        expose_value=False,
-        callback=_setting("progress", change=lambda value: not value),
-        help="Show no progress.",
-    ),
-    click.option(
-        "--json",
-        is_flag=True,
-        expose_value=False,
-        callback=_setting("as_json"),
-        help="Print one JSON document.",
-    ),
-    click.option(
-        "--debug",
-        is_flag=True,
-        expose_value=False,
-        callback=_setting("debug"),
-        help="Show tracebacks.",
-    ),
-)
-
-
-def _common(command: Command) -> Command:
-    for option in reversed(_COMMON):
-        command = option(command)
-    return command
 
 
 _DATASETS = click.argument("names", metavar="[DATASET]...", nargs=-1)
@@ -206,11 +57,12 @@ _MEMORY_LIMIT = click.option(
 )
 
 
-@click.group(
-    "viptt", cls=Viptt, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
-)
+HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group("viptt", cls=console.Commands, context_settings=HELP)
 @click.version_option(__version__, prog_name="viptt")
-@_common
+@console.common
 def main() -> None:
     """Turn CT scans and videos into cached tensors, split them, and train ViPTT-Net on them.
 
@@ -218,28 +70,10 @@ def main() -> None:
     """
 
 
-def _settings() -> Settings:
-    return click.get_current_context().find_root().ensure_object(Settings)
-
-
 def _datasets(names: tuple[str, ...]) -> "tuple[NiftiDataset | VideoDataset, ...]":
     from pipeline.catalog import load_catalog, select
 
-    return select(load_catalog(_settings().catalog), names)
-
-
-def _say(text: str, *, level: int = 0) -> None:
-    """A message for people."""
-    if _settings().verbosity >= level:
-        click.echo(text, err=True)
-
-
-def _emit(document: Any, text: str) -> None:
-    """The command's result: one JSON document, or text."""
-    if _settings().as_json:
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
-    elif text:
-        click.echo(text)
+    return select(load_catalog(console.settings().catalog), names)
 
 
 # --- check --------------------------------------------------------------------------------------
@@ -249,51 +83,19 @@ def _emit(document: Any, text: str) -> None:
 @_DATASETS
 @click.option("--deep", is_flag=True, help="Read every byte, not the headers alone.")
 @_ALLOW_MISSING
-@_common
+@console.common
 def check(names: tuple[str, ...], deep: bool, allow_missing: bool) -> int:
     """Read catalog, labels and headers; report counts, shapes, orientations and problems."""
+    from pipeline.check import as_json, table
     from pipeline.check import check as inspect
 
     inspections = [inspect(dataset, deep=deep, allow_missing=allow_missing) for dataset in _datasets(names)]
     for inspection in inspections:
-        _tell_problems([item.problem for item in inspection.bad])
-        _say_warnings([*inspection.listing.warnings, *inspection.doubtful])
-    document = {"datasets": [_inspection_document(inspection) for inspection in inspections]}
-    _emit(document, "\n\n".join(_inspection_text(inspection) for inspection in inspections))
+        console.tell_problems([item.problem for item in inspection.bad])
+        console.say_warnings([*inspection.listing.warnings, *inspection.doubtful])
+    document = {"datasets": [as_json(inspection) for inspection in inspections]}
+    console.emit(document, "\n\n".join(table(inspection) for inspection in inspections))
     return QUARANTINED if any(inspection.bad for inspection in inspections) else 0
-
-
-def _inspection_document(inspection: "Inspection") -> dict[str, Any]:
-    return {
-        "dataset": inspection.dataset,
-        "samples": len(inspection.listing.samples),
-        "classes": dict(inspection.classes),
-        "groups": inspection.groups,
-        "left_out": dict(inspection.listing.left_out),
-        "smallest": list(inspection.smallest),
-        "largest": list(inspection.largest),
-        "kinds": dict(inspection.kinds),
-        "bad": [asdict(item.problem) for item in inspection.bad],
-        "warnings": [asdict(item) for item in (*inspection.listing.warnings, *inspection.doubtful)],
-    }
-
-
-def _inspection_text(inspection: "Inspection") -> str:
-    total = len(inspection.listing.samples)
-    width = max(len(name) for name in inspection.classes)
-    lines = [f"{inspection.dataset}: {total} samples in {inspection.groups} groups"]
-    lines += [f"  {name:<{width}}  {count:>6}" for name, count in inspection.classes.items()]
-    if inspection.largest:
-        smallest, largest = (
-            " x ".join(map(str, shape)) for shape in (inspection.smallest, inspection.largest)
-        )
-        lines.append(f"  depth x height x width   {smallest}  to  {largest}")
-    lines.append("  " + ", ".join(f"{count} {kind}" for kind, count in inspection.kinds.items()))
-    left_out = inspection.listing.left_out
-    if left_out:
-        lines.append(f"  left out: {sum(left_out.values())} files of {len(left_out)} other classes")
-    lines.append(f"  problems: {len(inspection.bad)}")
-    return "\n".join(lines)
 
 
 # --- build --------------------------------------------------------------------------------------
@@ -322,7 +124,7 @@ def _inspection_text(inspection: "Inspection") -> str:
 @_TIMEOUT
 @_MEMORY_LIMIT
 @_ALLOW_MISSING
-@_common
+@console.common
 def build(
     names: tuple[str, ...],
     workers: int | None,
@@ -353,77 +155,47 @@ def build(
     for plan in plans:
         _say_plan(plan)
     if dry_run:
-        _emit({"datasets": [_plan_document(plan) for plan in plans]}, "")
+        console.emit({"datasets": [builder.plan_json(plan) for plan in plans]}, "")
         return 0
     summaries = []
     for plan in plans:
-        with _progress(plan.dataset.name, len(plan.samples), "sources") as report:
+        with console.progress(plan.dataset.name, len(plan.samples), "sources") as report:
             summaries.append(builder.build(plan, options, report=_read_by(report)))
         _say_summary(summaries[-1])
-    _emit({"datasets": [_summary_document(summary) for summary in summaries]}, "")
+    console.emit({"datasets": [builder.summary_json(summary) for summary in summaries]}, "")
     return QUARANTINED if any(summary.quarantined for summary in summaries) else 0
 
 
 def _say_plan(plan: "Plan") -> None:
     shape = " x ".join(map(str, plan.header.shape))
-    _say(
+    console.say(
         f"{plan.dataset.name}: {len(plan.samples)} sources, {_size(plan.source_bytes)} → "
         f"{plan.dataset.store}, volumes {shape} {plan.header.recipe['dtype']}, {_size(plan.store_bytes)}"
     )
     left_out = plan.listing.left_out
     if left_out:
-        _say(f"{plan.dataset.name}: left out {sum(left_out.values())} files of {len(left_out)} other classes")
+        console.say(
+            f"{plan.dataset.name}: left out {sum(left_out.values())} files of {len(left_out)} other classes"
+        )
 
 
 def _say_summary(summary: "Summary") -> None:
     name = summary.plan.dataset.name
-    _say_warnings(summary.warnings)
-    _tell_problems([item.problem for item in summary.quarantined])
+    console.say_warnings(summary.warnings)
+    console.tell_problems([item.problem for item in summary.quarantined])
     if not summary.published:
-        _say(f"{name}: nothing to do, {summary.samples} samples are up to date ({summary.seconds:.1f} s)")
+        console.say(
+            f"{name}: nothing to do, {summary.samples} samples are up to date ({summary.seconds:.1f} s)"
+        )
     else:
         rate = summary.source_bytes / summary.seconds / 1e6
-        _say(
+        console.say(
             f"{name}: {summary.samples} samples in {summary.seconds:.1f} s, {rate:.1f} MB/s of sources; "
             f"{summary.converted} converted, {summary.reused} kept from before"
         )
     if summary.quarantined:
         where = summary.plan.dataset.quarantine_file
-        _say(f"{name}: {len(summary.quarantined)} sources quarantined, listed in {where}")
-
-
-def _say_warnings(warnings: Sequence[Problem]) -> None:
-    """The first few; all of them with -v."""
-    shown = warnings if _settings().verbosity > 0 else warnings[:SHOWN_WARNINGS]
-    for problem in shown:
-        _say(f"warning: {problem}")
-    if len(warnings) > len(shown):
-        _say(f"warning: {len(warnings) - len(shown)} more; -v shows them, each sample's `facts` hold them")
-
-
-def _plan_document(plan: "Plan") -> dict[str, Any]:
-    return {
-        "dataset": plan.dataset.name,
-        "store": str(plan.dataset.store),
-        "samples": len(plan.samples),
-        "source_bytes": plan.source_bytes,
-        "store_bytes": plan.store_bytes,
-        "left_out": dict(plan.listing.left_out),
-    }
-
-
-def _summary_document(summary: "Summary") -> dict[str, Any]:
-    return {
-        **_plan_document(summary.plan),
-        "samples": summary.samples,
-        "digest": summary.digest,
-        "converted": summary.converted,
-        "reused": summary.reused,
-        "published": summary.published,
-        "seconds": round(summary.seconds, 3),
-        "quarantined": [{"source": item.source, **asdict(item.problem)} for item in summary.quarantined],
-        "warnings": [asdict(problem) for problem in summary.warnings],
-    }
+        console.say(f"{name}: {len(summary.quarantined)} sources quarantined, listed in {where}")
 
 
 def _size(count: float) -> str:
@@ -434,59 +206,8 @@ def _size(count: float) -> str:
     return f"{count:.3g} TB"
 
 
-Report = Callable[[int], None]
-
-
-def _read_by(report: Report) -> "Callable[[Result], None]":
+def _read_by(report: console.Report) -> "Callable[[Result], None]":
     return lambda result: report(result.source_bytes)
-
-
-@contextmanager
-def _progress(name: str, total: int, what: str) -> Iterator[Report]:
-    """A bar with rate and time left on a terminal, plain lines elsewhere; told the bytes read of each."""
-    settings = _settings()
-    if not settings.progress or settings.verbosity < 0:
-        yield lambda nbytes: None
-    elif sys.stderr.isatty():
-        with _bar(name, total) as report:
-            yield report
-    else:
-        yield _plain_progress(name, total, what)
-
-
-@contextmanager
-def _bar(name: str, total: int) -> Iterator[Report]:
-    start, done = time.monotonic(), 0
-    with click.progressbar(
-        length=total,
-        label=name,
-        file=sys.stderr,
-        show_pos=True,
-        item_show_func=lambda text: text,
-    ) as bar:
-
-        def report(nbytes: int) -> None:
-            nonlocal done
-            done += nbytes
-            bar.update(1, f"{done / (time.monotonic() - start) / 1e6:.1f} MB/s")
-
-        yield report
-
-
-def _plain_progress(name: str, total: int, what: str) -> Report:
-    start = told = time.monotonic()
-    count = done = 0
-
-    def report(nbytes: int) -> None:
-        nonlocal count, done, told
-        count, done, now = count + 1, done + nbytes, time.monotonic()
-        if now - told >= PLAIN_PROGRESS_SECONDS:
-            told = now
-            left = (now - start) / count * (total - count)
-            rate = done / (now - start) / 1e6
-            _say(f"{name}: {count} of {total} {what}, {rate:.1f} MB/s, {left:.0f} s left")
-
-    return report
 
 
 # --- status and verify --------------------------------------------------------------------------
@@ -495,13 +216,15 @@ def _plain_progress(name: str, total: int, what: str) -> Report:
 @main.command()
 @_DATASETS
 @click.option("--quick", is_flag=True, help="Do not compare the sources' contents.")
-@_common
+@console.common
 def status(names: tuple[str, ...], quick: bool) -> int:
     """Say for each dataset whether its store is built, stale (and why), missing, or damaged."""
     from pipeline.status import status as find_status
 
     found = [find_status(dataset, quick=quick) for dataset in _datasets(names)]
-    _emit({"datasets": [asdict(item) for item in found]}, "\n".join(_status_text(item) for item in found))
+    console.emit(
+        {"datasets": [asdict(item) for item in found]}, "\n".join(_status_text(item) for item in found)
+    )
     return DAMAGED if any(item.state == "damaged" for item in found) else 0
 
 
@@ -520,7 +243,7 @@ def _status_text(item: "Status") -> str:
 @click.option("--quick", is_flag=True, help="Compare sizes only, not bytes.")
 @click.option("--repair", is_flag=True, help="Build again what is damaged, from its sources.")
 @click.option("--strict", is_flag=True, help="Files that do not belong to the store are an error, too.")
-@_common
+@console.common
 def verify(names: tuple[str, ...], quick: bool, repair: bool, strict: bool) -> int:
     """Check every byte of the stores, and of their features, against the hashes of their publishing."""
     from pipeline.store import features_of, is_store
@@ -531,13 +254,13 @@ def verify(names: tuple[str, ...], quick: bool, repair: bool, strict: bool) -> i
         features = features_of(dataset.store)
         for store in (dataset.store, features) if is_store(features) else (dataset.store,):
             found.append(check_store(store, quick=quick, threads=os.cpu_count() or 1))
-            _tell_problems(found[-1].damaged)
+            console.tell_problems(found[-1].damaged)
             for name in found[-1].unexpected:
-                _say(f"warning: {store / name}: unexpected: it is no part of the store → remove it")
+                console.say(f"warning: {store / name}: unexpected: it is no part of the store → remove it")
             if repair and found[-1].damaged and store == dataset.store:
                 found[-1] = _repaired(dataset, found[-1])
     document = [{**asdict(item), "store": str(item.store)} for item in found]
-    _emit({"stores": document}, "\n".join(_verification_text(item, quick) for item in found))
+    console.emit({"stores": document}, "\n".join(_verification_text(item, quick) for item in found))
     return DAMAGED if any(item.damaged or (strict and item.unexpected) for item in found) else 0
 
 
@@ -548,7 +271,7 @@ def _repaired(dataset: "NiftiDataset | VideoDataset", before: "Verification") ->
 
     options = builder.Options(workers=os.cpu_count() or 1)
     plan = builder.make_plan(dataset, options)
-    with _progress(plan.dataset.name, len(plan.samples), "sources") as report:
+    with console.progress(plan.dataset.name, len(plan.samples), "sources") as report:
         _say_summary(builder.build(plan, options, report=_read_by(report)))
     return check_store(before.store, threads=options.workers)
 
@@ -574,7 +297,7 @@ def _verification_text(item: "Verification", quick: bool) -> str:
     "--folds", type=click.IntRange(min=2), help="Draw so many equal parts.  [default: the catalog's]"
 )
 @click.option("--fold", type=click.IntRange(min=0), help="Of folds, drawn or imported: this one validates.")
-@_common
+@console.common
 def split(
     names: tuple[str, ...],
     only_check: bool,
@@ -600,19 +323,19 @@ def split(
             drawn = import_split(given, store, fold=fold) if given else _draw(dataset, store, folds, fold)
             splits.append(drawn)
             write_split(file, splits[-1])
-            _say(f"{dataset.name}: wrote {file}")
+            console.say(f"{dataset.name}: wrote {file}")
         for warning in splits[-1].warnings:
-            _say(f"warning: {warning}")
+            console.say(f"warning: {warning}")
         problems += check_split(splits[-1], store, where=file) if only_check else []
         if form:
             for path in export_split(splits[-1], store, form, out or file.parent):
-                _say(f"{dataset.name}: wrote {path}")
-    _tell_problems(problems)
+                console.say(f"{dataset.name}: wrote {path}")
+    console.tell_problems(problems)
     document = {
         "splits": [_split_document(item) for item in splits],
         "problems": [asdict(p) for p in problems],
     }
-    _emit(document, "\n\n".join(f"{item.dataset}\n{split_table(item)}" for item in splits))
+    console.emit(document, "\n\n".join(f"{item.dataset}\n{split_table(item)}" for item in splits))
     return DAMAGED if problems else 0
 
 
@@ -656,7 +379,7 @@ def _draw(
     show_default=True,
     help="Samples in a pass: more of them need more memory, and help small networks.",
 )
-@_common
+@console.common
 def features(name: str, batch_size: int, **options: Any) -> int:
     """Store what the frozen backbone makes of a dataset, for `viptt train --from-features`."""
     with _training_packages():
@@ -670,7 +393,7 @@ def features(name: str, batch_size: int, **options: Any) -> int:
     store = open_store(dataset.store)
     with redirect_stdout(sys.stderr):  # Keras tells on stdout what it downloads
         made = extractor(TrainSettings(**options), store)
-    with _progress(name, len(store.rows), "samples") as report:
+    with console.progress(name, len(store.rows), "samples") as report:
         derived = derive(
             store,
             made.compute,
@@ -680,18 +403,18 @@ def features(name: str, batch_size: int, **options: Any) -> int:
             report=report,
         )
     _say_derived(name, derived)
-    _emit({**asdict(derived), "path": str(derived.path), "seconds": round(derived.seconds, 3)}, "")
+    console.emit({**asdict(derived), "path": str(derived.path), "seconds": round(derived.seconds, 3)}, "")
     return 0
 
 
 def _say_derived(name: str, derived: "Derived") -> None:
-    _say_warnings(derived.warnings)
+    console.say_warnings(derived.warnings)
     if not derived.published:
-        _say(f"{name}: nothing to do, features of {derived.samples} samples are up to date")
+        console.say(f"{name}: nothing to do, features of {derived.samples} samples are up to date")
         return
     rate = f", {derived.seconds / derived.computed:.2f} s each" if derived.computed else ""
     counts = f"{derived.computed} computed{rate}, {derived.reused} kept from before"
-    _say(f"{name}: features of {derived.samples} samples in {derived.path}; {counts}")
+    console.say(f"{name}: features of {derived.samples} samples in {derived.path}; {counts}")
 
 
 @main.command()
@@ -725,7 +448,7 @@ def _say_derived(name: str, derived: "Derived") -> None:
 @click.option("--jit-compile", is_flag=True, help="Compile with XLA.")
 @click.option("--from-features", is_flag=True, help="Train LSTM and head on what `viptt features` stored.")
 @click.option("--remat", is_flag=True, help="Compute activations twice instead of keeping them.")
-@_common
+@console.common
 def train(name: str, folder: Path | None, resume: bool, freeze: bool | None, **options: Any) -> int:
     """Train a model on the parts train and val of a dataset's split."""
     with _training_packages():
@@ -740,9 +463,11 @@ def train(name: str, folder: Path | None, resume: bool, freeze: bool | None, **o
     settings = settings_for(open_store(dataset.store).header.recipe, freeze_backbone=freeze, **given)
     target = folder or Path("runs") / name
     with redirect_stdout(sys.stderr):  # Keras tells on stdout what it downloads
-        run = trainer.train(dataset.store, dataset.split.file, target, settings, resume=resume, say=_say)
-    _emit({"run": str(run)}, "")
-    _say(f"{name}: the run is in {run}; next: viptt evaluate {run}")
+        run = trainer.train(
+            dataset.store, dataset.split.file, target, settings, resume=resume, say=console.say
+        )
+    console.emit({"run": str(run)}, "")
+    console.say(f"{name}: the run is in {run}; next: viptt evaluate {run}")
     return 0
 
 
@@ -751,7 +476,7 @@ def train(name: str, folder: Path | None, resume: bool, freeze: bool | None, **o
 @click.argument("name", metavar="[DATASET]", required=False)
 @click.option("--split", "part", default="val", show_default=True, help="Part of the split.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=2, show_default=True)
-@_common
+@console.common
 def evaluate(run: Path, name: str | None, part: str, batch_size: int) -> int:
     """Score a run: kappa, accuracy, F1 of each class, confusion matrix."""
     with _training_packages():
@@ -764,9 +489,9 @@ def evaluate(run: Path, name: str | None, part: str, batch_size: int) -> int:
         split_file=dataset.split.file if dataset else None,
         part=part,
         batch_size=batch_size,
-        say=_say,
+        say=console.say,
     )
-    _emit(asdict(found), metrics.table(found))
+    console.emit(asdict(found), metrics.table(found))
     return 0
 
 
@@ -796,7 +521,7 @@ def evaluate(run: Path, name: str | None, part: str, batch_size: int) -> int:
 )
 @_TIMEOUT
 @_MEMORY_LIMIT
-@_common
+@console.common
 def predict(
     run: Path,
     inputs: tuple[str, ...],
@@ -823,21 +548,21 @@ def predict(
     _check_targets(out, submission, explain)
     ensemble = predictor.load_ensemble((run, *others))
     if others:
-        _say(f"averaging {1 + len(others)} runs: {', '.join(map(str, (run, *others)))}")
+        console.say(f"averaging {1 + len(others)} runs: {', '.join(map(str, (run, *others)))}")
     judge = {"batch_size": batch_size, "pictures": explain}
     bad: list[Quarantined] = []
     if dataset:
         found = _predict_dataset(ensemble, dataset, part, submission, **judge)
     else:
         found, bad = _predict_files(ensemble, inputs, reading, submission, **judge)
-    _tell_problems([item.problem for item in bad])
+    console.tell_problems([item.problem for item in bad])
     _write_predictions(found, ensemble.data.classes, bad, out, submission)
     document = {
         "runs": [str(folder) for folder in (run, *others)],
         "predictions": [predictor.as_json(item, ensemble.data.classes) for item in found],
         "quarantined": [{"source": item.source, **asdict(item.problem)} for item in bad],
     }
-    _emit(document, "" if out else predictor.table(found, ensemble.data.classes))
+    console.emit(document, "" if out else predictor.table(found, ensemble.data.classes))
     return QUARANTINED if bad else 0
 
 
@@ -887,7 +612,7 @@ def _predict_dataset(
     samples = predictor.samples_of(open_store(dataset.store), ensemble.data, dataset.split.file, part)
     if submission:
         predictor.check_submission([samples.store.rows[row].source for row in samples.rows])
-    _say(f"predicting {len(samples.ids)} samples of {dataset.name}")
+    console.say(f"predicting {len(samples.ids)} samples of {dataset.name}")
     return list(predictor.predict_store(ensemble, samples, **judge))
 
 
@@ -909,9 +634,9 @@ def _predict_files(
     files, nameless = list_incoming([Path(name) for name in inputs], ensemble.data.type)
     if submission:
         predictor.check_submission([file.source for file in files])
-    _say(f"predicting {len(files)} files")
+    console.say(f"predicting {len(files)} files")
     bad = list(nameless)
-    with _progress("predict", len(files), "files") as report:
+    with console.progress("predict", len(files), "files") as report:
         items = convert_incoming(files, recipe, options, report=_read_by(report))
         found = list(predictor.predict_volumes(ensemble, _good(items, bad), **judge))
     return found, bad
@@ -923,7 +648,7 @@ def _good(items: "Iterator[Arrival | Quarantined]", bad: "list[Quarantined]") ->
 
     for item in items:
         if isinstance(item, Arrival):
-            _say_warnings(item.warnings)
+            console.say_warnings(item.warnings)
             yield item
         else:
             bad.append(item)
@@ -946,19 +671,19 @@ def _write_predictions(
     if submission:
         write_durably(submission, predictor.submission(found).encode())
         if bad:
-            _say(f"warning: {submission}: {len(bad)} files have no line in it")
+            console.say(f"warning: {submission}: {len(bad)} files have no line in it")
 
 
 @main.command()
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@_common
+@console.common
 def compare(runs: tuple[Path, ...]) -> int:
     """Lay evaluated runs side by side, beside the paper's tables."""
     with _training_packages():
         from model import compare as comparison
 
     rows = comparison.compare(runs)
-    _emit({"runs": [asdict(row) for row in rows]}, comparison.comparison_table(rows))
+    console.emit({"runs": [asdict(row) for row in rows]}, comparison.comparison_table(rows))
     return 0
 
 
@@ -973,7 +698,7 @@ def compare(runs: tuple[Path, ...]) -> int:
     show_default=True,
     help="The folder is a SavedModel, or holds model.onnx.",
 )
-@_common
+@console.common
 def export(run: Path, out: Path, form: str) -> int:
     """Write a run as a model that takes one raw volume of any size, and needs nothing of viptt."""
     with _training_packages():
@@ -982,8 +707,8 @@ def export(run: Path, out: Path, form: str) -> int:
     write = export_onnx if form == "onnx" else export_saved_model
     with redirect_stdout(sys.stderr):  # the converters tell what they do
         write(run, out)
-    _emit({"out": str(out), "to": form}, "")
-    _say(f"{run}: exported to {out}")
+    console.emit({"out": str(out), "to": form}, "")
+    console.say(f"{run}: exported to {out}")
     return 0
 
 
@@ -993,7 +718,7 @@ def _training_packages() -> Iterator[None]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     try:
-        with nullcontext() if _settings().verbosity > 0 else _native_stderr_closed():
+        with nullcontext() if console.settings().verbosity > 0 else _native_stderr_closed():
             yield
             import tensorflow
 
@@ -1025,16 +750,16 @@ def _native_stderr_closed() -> Iterator[None]:
 @main.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--no-train", is_flag=True, help="Stop before training, which needs TensorFlow.")
-@_common
+@console.common
 def demo(folder: Path, no_train: bool) -> int:
     """Write generated scans and clips with a catalog into DIR, then run the whole chain on them."""
     from pipeline.demo import write_demo
 
-    _say(f"writing generated scans and clips into {folder}")
+    console.say(f"writing generated scans and clips into {folder}")
     catalog = write_demo(folder)
     for command in _demo_commands(folder, no_train):
-        _say(f"\n$ viptt {' '.join(command)}")
-        arguments = [*command, "--catalog", str(catalog)] + ["--quiet"] * (_settings().verbosity < 0)
+        console.say(f"\n$ viptt {' '.join(command)}")
+        arguments = [*command, "--catalog", str(catalog)] + ["--quiet"] * (console.settings().verbosity < 0)
         code: int | None = main.main(arguments, standalone_mode=False)
         if code:
             return code

@@ -12,7 +12,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -137,6 +137,33 @@ def build(plan: Plan, options: Options, *, report: Report = lambda result: None)
         seconds=time.perf_counter() - start,
         source_bytes=sum(result.source_bytes for result in results),
     )
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """A plan, for scripts."""
+    return {
+        "dataset": plan.dataset.name,
+        "store": str(plan.dataset.store),
+        "samples": len(plan.samples),
+        "source_bytes": plan.source_bytes,
+        "store_bytes": plan.store_bytes,
+        "left_out": dict(plan.listing.left_out),
+    }
+
+
+def summary_json(summary: Summary) -> dict[str, Any]:
+    """A summary, for scripts."""
+    return {
+        **plan_json(summary.plan),
+        "samples": summary.samples,
+        "digest": summary.digest,
+        "converted": summary.converted,
+        "reused": summary.reused,
+        "published": summary.published,
+        "seconds": round(summary.seconds, 3),
+        "quarantined": [{"source": item.source, **asdict(item.problem)} for item in summary.quarantined],
+        "warnings": [asdict(problem) for problem in summary.warnings],
+    }
 
 
 def created_with() -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from pipeline.catalog import NiftiDataset, VideoDataset
 from pipeline.errors import Problem, SourceError
@@ -69,3 +70,38 @@ def _doubts(facts: list[tuple[Sample, Facts]]) -> Iterator[Problem]:
     for sample, fact in facts:
         for warning in fact["warnings"]:
             yield Problem(str(sample.path), "doubtful", warning, "check that this is meant")
+
+
+def as_json(inspection: Inspection) -> dict[str, Any]:
+    """What was found, for scripts."""
+    return {
+        "dataset": inspection.dataset,
+        "samples": len(inspection.listing.samples),
+        "classes": dict(inspection.classes),
+        "groups": inspection.groups,
+        "left_out": dict(inspection.listing.left_out),
+        "smallest": list(inspection.smallest),
+        "largest": list(inspection.largest),
+        "kinds": dict(inspection.kinds),
+        "bad": [asdict(item.problem) for item in inspection.bad],
+        "warnings": [asdict(item) for item in (*inspection.listing.warnings, *inspection.doubtful)],
+    }
+
+
+def table(inspection: Inspection) -> str:
+    """What was found, for people."""
+    total = len(inspection.listing.samples)
+    width = max(len(name) for name in inspection.classes)
+    lines = [f"{inspection.dataset}: {total} samples in {inspection.groups} groups"]
+    lines += [f"  {name:<{width}}  {count:>6}" for name, count in inspection.classes.items()]
+    if inspection.largest:
+        smallest, largest = (
+            " x ".join(map(str, shape)) for shape in (inspection.smallest, inspection.largest)
+        )
+        lines.append(f"  depth x height x width   {smallest}  to  {largest}")
+    lines.append("  " + ", ".join(f"{count} {kind}" for kind, count in inspection.kinds.items()))
+    left_out = inspection.listing.left_out
+    if left_out:
+        lines.append(f"  left out: {sum(left_out.values())} files of {len(left_out)} other classes")
+    lines.append(f"  problems: {len(inspection.bad)}")
+    return "\n".join(lines)

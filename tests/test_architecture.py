@@ -25,7 +25,7 @@ HOMES = {
     "dask": {"pipeline/build.py"},
     "distributed": {"pipeline/build.py"},
     "threadpoolctl": {"pipeline/build.py"},
-    "click": {"cli.py"},
+    "click": {"cli.py", "pipeline/console.py"},
     "h5py": {"model/weights.py"},
     "matplotlib": {"model/plots.py"},
     "tf2onnx": {"model/export.py"},
