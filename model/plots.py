@@ -101,7 +101,7 @@ def _draw_heat(axes: Axes, frame: NDArray[np.float32], found: "Explanation") -> 
     axes.imshow(frame, cmap="gray", vmin=0, vmax=1)
     axes.imshow(found.heat, cmap="inferno", vmin=0, vmax=1, alpha=0.7 * found.heat)
     axes.set_axis_off()
-    axes.set_title(f"slice {found.decisive}, drop {found.drops[found.decisive]:.3f}; Grad-CAM")
+    axes.set_title(f"slice {found.decisive}, drop {found.drops[found.decisive]:.2g}; Grad-CAM")
 
 
 def _save(path: Path, inches: tuple[float, float], draw: Callable[[Figure], None]) -> list[Path]:
