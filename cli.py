@@ -370,7 +370,9 @@ def _draw(
 @main.command()
 @click.argument("name", metavar="DATASET")
 @click.option("--model", default="viptt-net", show_default=True, help="Name of the network.")
-@click.option("--weights", metavar="imagenet|none|FILE", help="Weights of the backbone.  [default: imagenet]")
+@click.option(
+    "--weights", metavar="imagenet|none|FILE|RUN", help="Weights of the backbone.  [default: imagenet]"
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of random weights.")
 @click.option(
     "--batch-size",

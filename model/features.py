@@ -15,8 +15,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from model.network import BACKBONE, MODELS, encoder, fix_adapter
-from model.run import Settings
+from model.network import BACKBONE, encoder, fix_adapter
+from model.run import Settings, build_network
 from model.stream import scaled
 from pipeline.errors import ConfigError, IntegrityError
 from pipeline.store import FEATURES, Store, canonical_json, features_of, is_store, open_store
@@ -41,8 +41,7 @@ def extractor(settings: Settings, volumes: Store) -> Extractor:
     """
     keras.utils.set_random_seed(settings.seed)
     depth, height, width = volumes.header.shape
-    given = {} if settings.weights is None else {"weights": settings.weights}
-    net = MODELS[settings.model]((depth, height, width, 1), len(volumes.header.classes), **given)
+    net = build_network(settings, (depth, height, width, 1), len(volumes.header.classes))
     fix_adapter(net)
     front = encoder(net)
 

@@ -23,7 +23,7 @@ from typing import Any
 import keras
 
 from model.network import MODELS
-from model.weights import file_sha256, load_weights
+from model.weights import file_sha256, load_body, load_weights
 from pipeline.errors import ConfigError, IntegrityError, ResourceError
 from pipeline.store import Json, Store, write_durably
 
@@ -275,6 +275,17 @@ def weights_file(name: str | Path) -> Path:
     if not path.is_file():
         raise ConfigError.of(path, "no-weights", "there is no such file", "give a run, or a weights file")
     return path
+
+
+def build_network(settings: Settings, shape: tuple[int, int, int, int], classes: int) -> keras.Model:
+    """The network that these settings start from, with the weights that they name."""
+    start = settings.start
+    weights = "none" if settings.init else str(start) if start else settings.weights
+    given = {} if weights is None else {"weights": weights}
+    net = MODELS[settings.model](shape, classes, **given)
+    if settings.init and start:
+        load_body(net, start)
+    return net
 
 
 def load_network(folder: Path) -> tuple[Config, keras.Model]:

@@ -28,7 +28,7 @@ from model.augment import RandomRotation
 from model.checkpoint import Progress
 from model.events import Events
 from model.features import check_origin, open_features
-from model.network import MODELS, classifier, fix_adapter, freeze_backbone, rematerialized
+from model.network import classifier, fix_adapter, freeze_backbone, rematerialized
 from model.run import (
     CONFIG,
     EVENTS,
@@ -39,6 +39,7 @@ from model.run import (
     WEIGHTS,
     Config,
     Settings,
+    build_network,
     check_new,
     create_run,
     describe,
@@ -47,7 +48,7 @@ from model.run import (
     write_config,
 )
 from model.stream import Part, batches, bind, integrity_errors, timed
-from model.weights import file_sha256, load_body, save_weights
+from model.weights import file_sha256, save_weights
 from pipeline.errors import ConfigError, IntegrityError, VipttError
 from pipeline.split import read_split
 from pipeline.store import Reader, open_store, write_durably
@@ -164,12 +165,8 @@ def _devices(job: _Job) -> tf.distribute.Strategy:
 
 
 def _network(job: _Job) -> keras.Model:
-    settings, data, start = job.settings, job.config.data, job.settings.start
-    weights = "none" if settings.init else str(start) if start else settings.weights
-    given = {} if weights is None else {"weights": weights}
-    net = MODELS[settings.model](data.shape, len(data.classes), **given)
-    if settings.init and start:
-        load_body(net, start)
+    settings, data = job.settings, job.config.data
+    net = build_network(settings, data.shape, len(data.classes))
     frozen = data.type == "video" if settings.freeze_backbone is None else settings.freeze_backbone
     if frozen:
         freeze_backbone(net)
