@@ -149,7 +149,7 @@ def test_a_bad_file_costs_only_itself(tmp_path, write_nifti, write_clip, tempora
     for name in ("cut.nii.gz", "good.nii.gz"):
         write_nifti(tmp_path / name, noise, dtype="int16")
     write_nifti(tmp_path / "flat.nii.gz", noise * 0, dtype="int16")
-    (tmp_path / "cut.nii.gz").write_bytes((tmp_path / "good.nii.gz").read_bytes()[:-9])
+    (tmp_path / "cut.nii.gz").write_bytes((tmp_path / "good.nii.gz").read_bytes()[:-99])
     write_clip(tmp_path / "clip.avi", np.zeros((5, 24, 32, 3), np.uint8), "MJPG")
     (tmp_path / "empty.nii").touch()
     os.mkfifo(tmp_path / "pipe.nii")
