@@ -158,10 +158,9 @@ def _precision(settings: Settings) -> Iterator[None]:
 
 def _devices(job: _Job) -> tf.distribute.Strategy:
     """Every GPU that gets a share of each batch; otherwise the one device there is."""
-    names = [device.name for device in tf.config.list_logical_devices("GPU")]
     useful = min(job.settings.batch_size, len(job.train.ids), len(job.val.ids))
-    several = len(names[:useful]) > 1
-    return tf.distribute.MirroredStrategy(names[:useful]) if several else tf.distribute.get_strategy()
+    names = [device.name for device in tf.config.list_logical_devices("GPU")][:useful]
+    return tf.distribute.MirroredStrategy(names) if len(names) > 1 else tf.distribute.get_strategy()
 
 
 def _network(job: _Job) -> keras.Model:
