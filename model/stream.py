@@ -5,7 +5,7 @@ recipe preset ``viptt-2021``: 0 to 255, see ``white``) and one-hot float32 ``(B,
 batch may be short; no sample is dropped, repeated or filled in. Over a store of features, a batch is
 float32 ``(B, depth, feature)`` and the same labels.
 
-Samples are read by a few threads, a few batches ahead, so that memory stays at a handful of batches
+Batches are read by a few threads, a few of them ahead, so that memory stays at a handful of batches
 whatever the size of the store. A damaged or missing volume stops the iteration: TensorFlow carries
 the IntegrityError as text, and ``integrity_errors`` turns it back.
 """
@@ -138,35 +138,22 @@ def batches(
     positions = order(part.ids, seed=seed, epoch=epoch)[skip * batch_size :]
     rows = np.array(part.rows, dtype=np.int64)[positions]
     labels = np.array(part.labels, dtype=np.int64)[positions]
-    dataset = tf.data.Dataset.from_tensor_slices((rows, labels))
-    dataset = dataset.map(_reading(part.reader), num_parallel_calls=READERS)
-    dataset = dataset.batch(batch_size).map(_scaling(part.store))
-    return dataset.prefetch(BATCHES_AHEAD)
+    dataset = tf.data.Dataset.from_tensor_slices((rows, labels)).batch(batch_size)
+    return dataset.map(_reading(part.reader), num_parallel_calls=READERS).prefetch(BATCHES_AHEAD)
 
 
 def _reading(reader: Reader) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     header = reader.store.header
-    dtype = tf.as_dtype(header.dtype)
 
-    def read(row: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        # stateful=False: a volume depends on its row alone, so that reading stays parallel where
+    def read(rows: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        # stateful=False: volumes depend on their rows alone, so that reading stays parallel where
         # TensorFlow is told to be deterministic.
-        volume = tf.numpy_function(reader.read, [row], dtype, stateful=False)
-        return tf.ensure_shape(volume, header.shape), label
-
-    return read
-
-
-def _scaling(store: Store) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    header = store.header
-
-    def scale(volumes: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        values = scaled(tf.cast(volumes, tf.float32), header.recipe)
-        if header.array != FEATURES:
-            values = values[..., tf.newaxis]
+        volumes = tf.numpy_function(reader.read_batch, [rows], tf.as_dtype(header.dtype), stateful=False)
+        values = tf.cast(tf.ensure_shape(volumes, (None, *header.shape)), tf.float32)
+        values = scaled(values if header.array == FEATURES else values[..., tf.newaxis], header.recipe)
         return values, tf.one_hot(labels, len(header.classes))
 
-    return scale
+    return read
 
 
 @contextmanager

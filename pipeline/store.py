@@ -142,13 +142,24 @@ class Reader:
 
     def read(self, index: int) -> NDArray[Any]:
         """Volume of row ``index``; shape, dtype and errors as for ``Store.read``."""
-        row, header = self.store.rows[index], self.store.header
-        where = _where(self.store.chunk(index), row.id)
-        payload, crc = _read_whole(self.store.chunk(index), header.volume_bytes, where)
+        volume: NDArray[Any] = self.read_batch([index])[0]
+        return volume
+
+    def read_batch(self, indices: Sequence[int]) -> NDArray[Any]:
+        """Volumes of some rows, shape (rows, depth, height, width); errors as for ``Store.read``."""
+        header = self.store.header
+        volumes = np.empty((len(indices), *header.shape), header.dtype)
+        for index, volume in zip(indices, volumes, strict=True):
+            self._fill(volume, index)
+        return volumes
+
+    def _fill(self, volume: NDArray[Any], index: int) -> None:
+        row, chunk = self.store.rows[index], self.store.chunk(index)
+        where = _where(chunk, row.id)
+        crc = _read_whole(chunk, volume, where)
         if self.proven.get(index) != crc:
-            _prove(payload, row.sha256, where)
+            _prove(volume, row.sha256, where)
             self.proven[index] = crc
-        return np.frombuffer(payload, header.dtype).reshape(header.shape)
 
 
 def features_of(store: Path) -> Path:
@@ -173,36 +184,37 @@ def read_chunk(path: Path, volume_bytes: int, sha256: str, *, name: str) -> byte
     Raises IntegrityError with code missing-chunk, chunk-size, chunk-checksum or chunk-swapped.
     """
     where = _where(path, name)
-    payload, _ = _read_whole(path, volume_bytes, where)
+    payload = np.empty(volume_bytes, np.uint8)
+    _read_whole(path, payload, where)
     _prove(payload, sha256, where)
-    return payload
+    return payload.tobytes()
 
 
 def _where(path: Path, name: str) -> str:
     return f"{path} (sample {name})"
 
 
-def _read_whole(path: Path, volume_bytes: int, where: str) -> tuple[bytes, bytes]:
-    """The bytes of a volume and their CRC-32C, computed and equal to that in the file."""
+def _read_whole(path: Path, volume: NDArray[Any], where: str) -> bytes:
+    """Fill ``volume`` with the bytes of a chunk; return their CRC-32C, computed and equal to the file's."""
     try:
         with path.open("rb") as file:
-            payload, crc = file.read(volume_bytes), file.read()
+            size, crc = file.readinto(volume.data), file.read()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise IntegrityError.of(where, "missing-chunk", "the volume is not there", REBUILD) from None
-    if (len(payload), len(crc)) != (volume_bytes, CRC_BYTES):
-        reason = f"{len(payload) + len(crc)} bytes instead of {volume_bytes + CRC_BYTES}"
+    if (size, len(crc)) != (volume.nbytes, CRC_BYTES):
+        reason = f"{size + len(crc)} bytes instead of {volume.nbytes + CRC_BYTES}"
         raise IntegrityError.of(where, "chunk-size", reason, REBUILD)
-    if crc != _crc(payload):
+    if crc != _crc(volume):
         raise IntegrityError.of(where, "chunk-checksum", "its bytes have changed", REBUILD)
-    return payload, crc
+    return crc
 
 
-def _prove(payload: bytes, sha256: str, where: str) -> None:
-    if hashlib.sha256(payload).hexdigest() != sha256:
+def _prove(volume: NDArray[Any], sha256: str, where: str) -> None:
+    if hashlib.sha256(volume.data).hexdigest() != sha256:
         raise IntegrityError.of(where, "chunk-swapped", "it holds another volume", REBUILD)
 
 
-def _crc(payload: bytes) -> bytes:
+def _crc(payload: bytes | NDArray[Any]) -> bytes:
     return struct.pack("<I", google_crc32c.value(payload))
 
 

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -157,13 +157,13 @@ def test_every_epoch_sees_each_sample_once_in_an_order_of_its_own(
     trained: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    real = Reader.read
+    real = Reader.read_batch
 
-    def reading(self: Reader, index: int) -> np.ndarray:
-        read.append(self.store.rows[index].id)
-        return real(self, index)
+    def reading(self: Reader, indices: Sequence[int]) -> np.ndarray:
+        read.extend(self.store.rows[index].id for index in indices)
+        return real(self, indices)
 
-    monkeypatch.setattr(Reader, "read", reading)
+    monkeypatch.setattr(Reader, "read_batch", reading)
     monkeypatch.setattr("model.stream.READERS", 1)
     trained(replace(SETTINGS, epochs=2))
     train_ids = [f"S{n:03d}" for n in range(3, 12)]
