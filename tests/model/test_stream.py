@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.stream import batches, integrity_errors, open_part, order, stream, timed
+from model.stream import batches, integrity_errors, open_part, order, scaled, stream, timed
 from pipeline.errors import IntegrityError
 from pipeline.store import Store
 
@@ -48,6 +48,20 @@ def test_batches_are_the_volumes_and_one_hot_labels(
     tolerance = {"float16": 1e-3, "float32": 0, "uint8": 0.5 / 255 + 1e-6}[dtype]
     np.testing.assert_allclose(np.concatenate([x for x, _ in got]), expected, rtol=0, atol=tolerance)
     np.testing.assert_array_equal(np.concatenate([y for _, y in got]), np.eye(3))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        ({"type": "nifti", "dtype": "float16"}, 51.0),
+        ({"type": "nifti", "dtype": "uint8"}, 0.2),
+        ({"type": "nifti", "dtype": "float32", "preset": "viptt-2021"}, 51.0),
+        ({"type": "video", "dtype": "uint8", "preset": "viptt-2021"}, 51.0),
+        ({"type": "video", "dtype": "float32", "preset": "viptt-2021"}, 13005.0),
+    ],
+)
+def test_what_a_network_gets_for_a_stored_51(recipe, expected):
+    assert scaled(np.float32([51]), recipe) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "uint8"])

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from pipeline.build import Options, build, make_plan
-from pipeline.catalog import CtRecipe, VideoRecipe, load_catalog
+from pipeline.catalog import CtRecipe, VideoRecipe, load_catalog, recipe_from
 from pipeline.convert import convert
 from pipeline.errors import SourceError
 from pipeline.status import status
@@ -225,3 +225,10 @@ def test_naming_the_preset_makes_a_store_stale_and_says_why(tmp_path, video_data
     found = status(dataset.model_copy(update={"recipe": recipe}))
     assert found.state == "stale"
     assert any("preset is viptt-2021" in reason for reason in found.reasons)
+
+
+@pytest.mark.parametrize(
+    ("type_", "recipe"), [("nifti", CtRecipe(preset=PRESET)), ("video", VideoRecipe(preset=PRESET))]
+)
+def test_a_run_reads_new_files_by_the_preset_of_its_store(type_, recipe):
+    assert recipe_from({"type": type_, **recipe.model_dump(mode="json")}) == recipe
