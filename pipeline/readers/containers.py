@@ -18,6 +18,7 @@ MAX_STEPS = 20_000
 MAX_HEADER_BYTES = 1 << 16
 MAX_INDEX_BYTES = 1 << 22  # of an AVI: 262,144 frames
 MAX_DEPTH = 8
+FAR = 1 << 40  # behind the end of any video, where file systems still let a reader go
 NOT_CODED_BYTES = 8  # MPEG-4 says in so few that a frame repeats the last one, or came packed with it
 RAW = "raw"
 # Fourccs and CodecIDs, in lower case: what cameras, editors and data sets use. FFmpeg has hundreds more.
@@ -76,7 +77,7 @@ def known_codec(name: str) -> bool:
 
 def _at(file: BinaryIO, start: int, count: int) -> bytes:
     """Bytes from a place in the file; fewer, or none, where it ends."""
-    file.seek(min(start, 1 << 62))
+    file.seek(min(start, FAR))
     return file.read(count)
 
 

@@ -324,10 +324,11 @@ def _conflict(header: Nifti1Header, affine: Float64) -> list[str]:
         return ["form-conflict: its qform is not a rotation; the sform is used"]
     last = header["dim"][1:4].astype(np.float64) - 1
     corners = np.array([[*(last * corner), 1] for corner in np.ndindex(2, 2, 2)])
-    apart = float(np.linalg.norm((corners @ (affine - other).T)[:, :3], axis=1).max())
+    with np.errstate(all="ignore"):  # an offset may be anything
+        apart = float(np.linalg.norm((corners @ (affine - other).T)[:, :3], axis=1).max())
     if apart <= VOXEL_APART * nib.affines.voxel_sizes(affine).max():
         return []
-    return [f"form-conflict: sform and qform place a corner {apart:.1f} mm apart; the sform is used"]
+    return [f"form-conflict: sform and qform place a corner {apart:.4g} mm apart; the sform is used"]
 
 
 def _tells_axes_apart(affine: Float64) -> bool:

@@ -287,6 +287,14 @@ def test_matroska_tracks_behind_the_clusters(tmp_path):
     assert found.codecs == ("V_VP8", "V_DIRAC")
 
 
+@pytest.mark.parametrize("size", [2**40, 2**56 - 2, 2**63 - 30, 2**64 - 1])
+def test_a_length_beyond_any_file_ends_the_walk(tmp_path, size):
+    cluster = b"\x1f\x43\xb6\x75" + struct.pack(">Q", min(size, 2**56 - 2) | 1 << 56)
+    assert looked(tmp_path, matroska(tracks(track_entry(b"V_VP8")), cluster)).codecs == ("V_VP8",)
+    large = struct.pack(">I4sQ", 1, b"mdat", size)
+    assert looked(tmp_path, movie(trak(b"vide", entry(b"avc1"))) + large + bytes(99)).codecs == ("avc1",)
+
+
 # --- any bytes ----------------------------------------------------------------------------------
 
 CODECS = [("MJPG", ".avi"), ("XVID", ".avi"), ("mp4v", ".mp4"), ("mp4v", ".mov"), ("FFV1", ".mkv")]

@@ -151,13 +151,21 @@ def test_N27_forms_that_disagree_in_place_or_turn_are_told(tmp_path, qform, apar
     reading = read(two_forms(tmp_path / "a.nii", qform))
     np.testing.assert_array_equal(reading.array, SPL)  # by the sform
     (warning,) = reading.facts["warnings"]
-    said = f"form-conflict: sform and qform place a corner {apart:.1f} mm apart; the sform is used"
+    said = f"form-conflict: sform and qform place a corner {apart:.4g} mm apart; the sform is used"
     assert warning == said
 
 
 @pytest.mark.parametrize("qform", [moved(0, 0, 0), moved(1, 1, 1), moved(0, 0, 0, turn=(1, 1, 1))])
 def test_N27_forms_that_agree_within_a_voxel_are_not_told(tmp_path, qform):
     assert read(two_forms(tmp_path / "a.nii", qform)).facts["warnings"] == []
+
+
+@pytest.mark.parametrize("offset", [1e300, -INF, NAN])
+def test_N27_a_qform_from_nowhere_is_told(tmp_path, write_nifti, offset):
+    fields = {"qform_code": 1, "qoffset_x": offset}
+    path = write_nifti(tmp_path / "a.nii", PHANTOM, affine=np.eye(4), version=2, fields=fields)
+    (warning,) = read(path).facts["warnings"]
+    assert warning.startswith("form-conflict: sform and qform place a corner ")
 
 
 def test_N27_a_qform_that_is_no_rotation_is_told(tmp_path, write_nifti):
