@@ -145,6 +145,16 @@ def test_the_run_is_one_of_the_whole_network_on_volumes(
     assert evaluate(run).scores.samples == 3
 
 
+def test_in_mixed_precision_the_features_are_still_those_of_the_backbone(
+    make_store: MakeStore, make_split: MakeSplit, tmp_path: Path
+) -> None:
+    store = make_store()
+    make_features(store)
+    settings = replace(SETTINGS, mixed_precision=True, epochs=1)
+    run = train(store.path, make_split(store), tmp_path / "run", settings)
+    assert evaluate(run).scores.samples == 3
+
+
 # --- and never others ---------------------------------------------------------------------------
 
 

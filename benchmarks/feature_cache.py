@@ -1,0 +1,104 @@
+"""What does it save to keep the frozen backbone's features? ViPTT-Net at 70x224x224, random weights.
+
+First making them (with reading, hashing, writing), against forward passes of the whole network over a
+volume in memory. Then whole epochs of `viptt train`, with validation, checkpoint and best weights, per
+training sample: on features, and through the frozen backbone. Ratios within this run.
+"""
+
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+
+from model.features import extractor
+from model.network import viptt_net
+from model.run import Settings
+from model.train import train
+from pipeline.derive import derive
+from pipeline.split import given_split, write_split
+from pipeline.store import Header, Row, Store, open_store, write_chunk, write_store
+
+SHAPE = (70, 224, 224)
+FEW, MANY, ROUNDS = 3, 288, 3
+SETTINGS = Settings(weights="none", freeze_backbone=True, epochs=3, batch_size=2)
+
+
+def make_store(folder: Path, samples: int) -> tuple[Store, Path]:
+    """One volume under many names, a third of them to validate on: nobody looks at the scores."""
+    folder.mkdir()
+    volume = np.random.default_rng(0).random(SHAPE, np.float32).astype(np.float16)
+    sha256 = write_chunk(folder / "chunk", volume)
+    rows = [Row(f"{n:04}", n % 2, "", f"{n:04}", "0" * 64, sha256, "{}") for n in range(samples)]
+    recipe = {"type": "video", "shape": list(SHAPE), "dtype": "float16"}
+    header = Header("speed", recipe, ("a", "b"), {})
+    write_store(folder / "speed.zarr", header, rows, [folder / "chunk"] * samples)
+    store = open_store(folder / "speed.zarr")
+    ids = [row.id for row in rows]
+    split = given_split(store, {"train": tuple(ids[samples // 3 :]), "val": tuple(ids[: samples // 3])})
+    write_split(folder / "split.json", split)
+    return store, folder / "split.json"
+
+
+def seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def epoch_seconds(store: Store, split: Path, settings: Settings) -> float:
+    """Of the quickest epoch but the first, which compiles, per training sample."""
+    ends: list[float] = []
+    run = split.parent / f"run-{settings.from_features}-{settings.batch_size}"
+    train(store.path, split, run, settings, say=lambda line: ends.append(time.perf_counter()))
+    return float(min(np.diff(ends))) / (len(store.rows) - len(store.rows) // 3)
+
+
+def peak() -> str:
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB"
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as name:
+        few, few_split = make_store(Path(name) / "few", FEW)
+        many, many_split = make_store(Path(name) / "many", MANY)
+
+        made = extractor(SETTINGS, few)
+        stack = few.read(0)[np.newaxis]
+        known = made.compute(stack)
+        print(f"memory at most, features of one sample at a time: {peak()}")
+        net, values = viptt_net((*SHAPE, 1), 2, weights="none"), stack[..., np.newaxis].astype(np.float32)
+        net.predict_on_batch(values)
+        print("forward pass of the whole network, over the time that features take (each per sample)")
+        for number in range(ROUNDS):
+            forward = seconds(lambda: [net.predict_on_batch(values) for _ in range(FEW)]) / FEW
+            recipe = {**made.recipe, "round": number}
+            each = derive(few, made.compute, recipe, created_with={}).seconds / FEW
+            print(f"  {forward:.2f} s / {each:.2f} s = {forward / each:.2f}", flush=True)
+
+        again = derive(many, lambda volumes: known, made.recipe, created_with={})
+        print(f"of that, all but the network: {again.seconds / MANY / each:.2%}", flush=True)
+        fast = {}
+        for size in (2, 16):
+            settings = replace(SETTINGS, from_features=True, batch_size=size)
+            fast[size] = epoch_seconds(many, many_split, settings)
+            print(f"epoch on features, batch {size}: {fast[size] * 1000:.1f} ms a sample", flush=True)
+        slow = epoch_seconds(few, few_split, SETTINGS)
+        print(f"epoch through the frozen backbone, batch 2: {slow:.1f} s a sample; memory at most {peak()}")
+        for size, taken in fast.items():
+            print(f"  on features, batch {size}: {slow / taken:.0f} times as fast")
+        print(
+            f"  with forward passes alone for the backbone: {forward / fast[2]:.0f}, {forward / fast[16]:.0f}"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
