@@ -55,13 +55,12 @@ TIMEOUT = 10.0
 class Killer:
     """Kills a worker, whichever it is, about once a second, from the first result on.
 
-    Sources that take long to die of themselves, ``slow`` by the files they hold open, are spared after
-    one kill each: two deaths over a source without a word are told as a crash. The good ones are not
-    spared; each is read in a fraction of a second, and has to be hit twice to be lost.
+    A source, known by the trace that its reader holds open, is spared after one kill: two deaths over it
+    without a word are told as a crash.
     """
 
-    def __init__(self, seed: int, slow: set[str]) -> None:
-        self.moments, self.slow = random.Random(seed), slow
+    def __init__(self, seed: int, traces: set[str]) -> None:
+        self.moments, self.traces = random.Random(seed), traces
         self.begun, self.ended = threading.Event(), threading.Event()
         self.kills, self.spared = 0, set[str]()
 
@@ -74,7 +73,7 @@ class Killer:
 
     def kill(self, worker: psutil.Process) -> None:
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            held = self.slow & {file.path for file in worker.open_files()}
+            held = self.traces & {file.path for file in worker.open_files()}
             if held & self.spared:
                 return
             worker.send_signal(signal.SIGKILL)
@@ -131,8 +130,7 @@ def chaotic_build(catalog: Path, expected: dict[str, str], number: int, seed: in
     for index, (kind, _) in POISON.items():
         samples[index] = replace(samples[index], path=kind(samples[index].path))
     poison = {samples[index].source: code for index, (_, code) in POISON.items()}
-    slow = [source for source, code in poison.items() if code in ("timeout", "memory")]
-    killer = Killer(seed, {str(trace_of(dataset.store, source)) for source in slow})
+    killer = Killer(seed, {str(trace_of(dataset.store, sample.source)) for sample in samples})
     with killing(killer):
         plan = replace(plan, samples=tuple(samples))
         summary = build(plan, options, report=lambda result: killer.begun.set())
