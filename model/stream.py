@@ -26,7 +26,7 @@ from pipeline.errors import IntegrityError, integrity_error_in
 from pipeline.split import Split, read_split
 from pipeline.store import FEATURES, Json, Reader, Store, open_store
 
-READERS = 4
+READERS = 2
 BATCHES_AHEAD = 2
 SPLIT_AGAIN = "run `viptt split` for this store"
 
