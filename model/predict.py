@@ -24,7 +24,7 @@ from model.run import Data, load_network
 from model.stream import Part, bind, scaled
 from pipeline.errors import ConfigError, ResourceError
 from pipeline.split import read_split
-from pipeline.store import Reader, Store, inert
+from pipeline.store import Store, inert
 
 Volume = NDArray[Any]
 Probabilities = NDArray[np.float32]
@@ -121,7 +121,7 @@ def samples_of(store: Store, data: Data, split_file: Path, part: str | None) -> 
         reason = f"it was built with {_differences(store.header.recipe, data.recipe)}"
         raise ConfigError.of(store.path, "other-recipe", reason, INSTEAD)
     if part is None:
-        return Part(Reader(store), "all", tuple(row.id for row in store.rows), tuple(range(len(store.rows))))
+        return Part(store, "all", tuple(row.id for row in store.rows), tuple(range(len(store.rows))))
     bound = bind(store, read_split(split_file), part, where=str(split_file))
     if not bound.ids:
         raise ConfigError.of(split_file, "empty-part", f"its part {part!r} is empty", "name another part")

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import IntegrityError, integrity_error_in
 from pipeline.split import Split, read_split
-from pipeline.store import FEATURES, Json, Reader, Store, open_store
+from pipeline.store import FEATURES, Json, Store, open_store
 
 READERS = 2
 BATCHES_AHEAD = 2
@@ -33,21 +33,15 @@ SPLIT_AGAIN = "run `viptt split` for this store"
 
 @dataclass(frozen=True)
 class Part:
-    """The samples of one part of a split, in the split file's order, and the reader of their store.
+    """The samples of one part of a split, in the split file's order, and the store that holds them.
 
-    ``rows[i]`` is the row of ``ids[i]`` in the store's table. The reader remembers what it has proven,
-    so that every epoch over the same part but the first is read faster.
+    ``rows[i]`` is the row of ``ids[i]`` in the store's table.
     """
 
-    reader: Reader
+    store: Store
     name: str
     ids: tuple[str, ...]
     rows: tuple[int, ...]
-
-    @property
-    def store(self) -> Store:
-        """The store that holds the samples."""
-        return self.reader.store
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -117,7 +111,7 @@ def bind(store: Store, split: Split, name: str, *, where: str) -> Part:
     if unknown:
         reason = f"{len(unknown)} ids of part {name!r} are not in {store.path}: {', '.join(unknown[:5])}"
         raise IntegrityError.of(where, "unknown-id", reason, SPLIT_AGAIN)
-    return Part(Reader(store), name, ids, tuple(known[sample] for sample in ids))
+    return Part(store, name, ids, tuple(known[sample] for sample in ids))
 
 
 def order(ids: Sequence[str], *, seed: int | None, epoch: int) -> NDArray[np.int64]:
@@ -139,16 +133,16 @@ def batches(
     rows = np.array(part.rows, dtype=np.int64)[positions]
     labels = np.array(part.labels, dtype=np.int64)[positions]
     dataset = tf.data.Dataset.from_tensor_slices((rows, labels)).batch(batch_size)
-    return dataset.map(_reading(part.reader), num_parallel_calls=READERS).prefetch(BATCHES_AHEAD)
+    return dataset.map(_reading(part.store), num_parallel_calls=READERS).prefetch(BATCHES_AHEAD)
 
 
-def _reading(reader: Reader) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    header = reader.store.header
+def _reading(store: Store) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    header = store.header
 
     def read(rows: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         # stateful=False: volumes depend on their rows alone, so that reading stays parallel where
         # TensorFlow is told to be deterministic.
-        volumes = tf.numpy_function(reader.read_batch, [rows], tf.as_dtype(header.dtype), stateful=False)
+        volumes = tf.numpy_function(store.read_batch, [rows], tf.as_dtype(header.dtype), stateful=False)
         values = tf.cast(tf.ensure_shape(volumes, (None, *header.shape)), tf.float32)
         values = scaled(values if header.array == FEATURES else values[..., tf.newaxis], header.recipe)
         return values, tf.one_hot(labels, len(header.classes))

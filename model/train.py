@@ -51,7 +51,7 @@ from model.stream import Part, batches, bind, integrity_errors, timed
 from model.weights import file_sha256, save_weights
 from pipeline.errors import ConfigError, IntegrityError, VipttError
 from pipeline.split import read_split
-from pipeline.store import Reader, open_store, write_durably
+from pipeline.store import open_store, write_durably
 
 Say = Callable[[str], None]
 LOSS = "val_loss"
@@ -109,9 +109,9 @@ def _plan(
             raise ConfigError.of(split_file, "empty-part", reason, "split with other fractions")
     data = describe(opened, Path(split_file))
     if settings.from_features:
-        features = Reader(open_features(opened))
-        parts = {name: replace(part, reader=features) for name, part in parts.items()}
-        data = replace(data, features_digest=features.store.digest)
+        features = open_features(opened)
+        parts = {name: replace(part, store=features) for name, part in parts.items()}
+        data = replace(data, features_digest=features.digest)
     start = settings.start
     init = file_sha256(start) if start else None
     config = Config(settings, data, versions(), init)

@@ -3,6 +3,7 @@
     NAME.zarr/
       volume/             (sample, depth, height, width); one chunk = one sample; codecs bytes, crc32c
       id/ label/ group/ source/ source_sha256/ sha256/ facts/      (sample,); rows sorted by id
+      crc32c/             (sample,); the checksum that each chunk ends with
       zarr.json           written last: header, digest over recipe, classes and rows, hashes of small files
 
 A chunk file is the volume in C order, little-endian, followed by four bytes of CRC-32C, which is
@@ -22,7 +23,7 @@ import os
 import shutil
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,8 @@ class Row:
 
 
 COLUMNS = tuple(column.name for column in fields(Row))
+CHECKSUMS = "crc32c"
+NUMBERS = {"label": np.dtype("<i8"), CHECKSUMS: np.dtype("<u4")}  # of the columns; the others are text
 
 
 @dataclass(frozen=True)
@@ -107,59 +110,44 @@ class Header:
 
 @dataclass(frozen=True)
 class Store:
-    """A published store, opened and checked except for its volumes (each is checked when read)."""
+    """A published store, opened and checked except for its volumes (each is checked when read).
+
+    ``checksums`` are the CRC-32C of the volumes, in the order of the rows.
+    """
 
     path: Path
     header: Header
     rows: tuple[Row, ...]
     digest: str
+    checksums: tuple[int, ...]
 
     def chunk(self, index: int) -> Path:
         """Path of the chunk file of row ``index``."""
         return self.path / self.header.chunk_key(index)
 
     def read(self, index: int) -> NDArray[Any]:
-        """Volume or features of row ``index``, in the store's shape and dtype.
+        """Volume or features of row ``index``, in the store's shape and dtype, proven by SHA-256.
 
         Raises IntegrityError, naming the sample, if the chunk is missing or is not byte for byte
         the one that was stored.
         """
-        return Reader(self).read(index)
-
-
-@dataclass(frozen=True)
-class Reader:
-    """Reads the volumes of a store again and again, and trusts the disk no more the second time.
-
-    The first read of a volume proves it by its SHA-256 in the table. From then on its bytes must have
-    the CRC-32C that the proven bytes had, kept here whatever the file says of itself; that costs far
-    less. It finds every change of up to three bits, every burst of up to 32, and all but one in 2^32
-    of any others; bytes that do not have it are put to SHA-256 again. Threads may share a reader.
-    """
-
-    store: Store
-    proven: dict[int, bytes] = field(default_factory=dict, repr=False, compare=False)
-
-    def read(self, index: int) -> NDArray[Any]:
-        """Volume of row ``index``; shape, dtype and errors as for ``Store.read``."""
-        volume: NDArray[Any] = self.read_batch([index])[0]
-        return volume
+        row, header = self.rows[index], self.header
+        payload = read_chunk(self.chunk(index), header.volume_bytes, row.sha256, name=row.id)
+        return np.frombuffer(payload, header.dtype).reshape(header.shape)
 
     def read_batch(self, indices: Sequence[int]) -> NDArray[Any]:
-        """Volumes of some rows, shape (rows, depth, height, width); errors as for ``Store.read``."""
-        header = self.store.header
-        volumes = np.empty((len(indices), *header.shape), header.dtype)
-        for index, volume in zip(indices, volumes, strict=True):
-            self._fill(volume, index)
-        return volumes
+        """Volumes or features of some rows, shape (rows, …), as fast as a training wants them.
 
-    def _fill(self, volume: NDArray[Any], index: int) -> None:
-        row, chunk = self.store.rows[index], self.store.chunk(index)
-        where = _where(chunk, row.id)
-        crc = _read_whole(chunk, volume, where)
-        if self.proven.get(index) != crc:
-            _prove(volume, row.sha256, where)
-            self.proven[index] = crc
+        Their bytes must have the CRC-32C in the store's table, whatever their files say. It finds every
+        change of up to three bits, every burst of up to 32, and all but one in 2^32 of any others, such
+        as another volume. Raises as ``read``. Threads may share a store.
+        """
+        batch = np.empty((len(indices), *self.header.shape), self.header.dtype)
+        for index, volume in zip(indices, batch, strict=True):
+            where = _where(self.chunk(index), self.rows[index].id)
+            if _read_whole(self.chunk(index), volume, where) != _packed(self.checksums[index]):
+                raise _swapped(where)
+        return batch
 
 
 def features_of(store: Path) -> Path:
@@ -186,7 +174,8 @@ def read_chunk(path: Path, volume_bytes: int, sha256: str, *, name: str) -> byte
     where = _where(path, name)
     payload = np.empty(volume_bytes, np.uint8)
     _read_whole(path, payload, where)
-    _prove(payload, sha256, where)
+    if hashlib.sha256(payload.data).hexdigest() != sha256:
+        raise _swapped(where)
     return payload.tobytes()
 
 
@@ -209,13 +198,23 @@ def _read_whole(path: Path, volume: NDArray[Any], where: str) -> bytes:
     return crc
 
 
-def _prove(volume: NDArray[Any], sha256: str, where: str) -> None:
-    if hashlib.sha256(volume.data).hexdigest() != sha256:
-        raise IntegrityError.of(where, "chunk-swapped", "it holds another volume", REBUILD)
+def _swapped(where: str) -> IntegrityError:
+    return IntegrityError.of(where, "chunk-swapped", "it holds another volume", REBUILD)
 
 
 def _crc(payload: bytes | NDArray[Any]) -> bytes:
-    return struct.pack("<I", google_crc32c.value(payload))
+    return _packed(google_crc32c.value(payload))
+
+
+def _packed(checksum: int) -> bytes:
+    return struct.pack("<I", checksum)
+
+
+def _checksum(chunk: Path) -> int:
+    """The checksum that a chunk file ends with."""
+    with chunk.open("rb") as file:
+        file.seek(-CRC_BYTES, os.SEEK_END)
+        return int.from_bytes(file.read(), "little")
 
 
 # --- publishing ---------------------------------------------------------------------------------
@@ -242,6 +241,7 @@ def write_store(tree: Path, header: Header, rows: Sequence[Row], chunks: Sequenc
         _link(chunk, tree / header.chunk_key(index))
     for column in COLUMNS:
         _write_column(tree / column, [getattr(row, column) for row in rows])
+    _write_column(tree / CHECKSUMS, [_checksum(chunk) for chunk in chunks])
     files = {path.relative_to(tree).as_posix(): _file_sha256(path) for path in small_files(tree, header)}
     _sync_tree(tree, header)
     digest = digest_of(header.recipe, header.classes, rows)
@@ -266,15 +266,15 @@ def _create_array(
 
 
 def _write_column(path: Path, values: list[Any]) -> None:
-    dtype: Any = np.dtype("<i8") if path.name == "label" else str
+    dtype: Any = NUMBERS.get(path.name, str)
     array = _create_array(path, (len(values),), dtype, (len(values),), ("sample",))
-    array[:] = np.array(values, dtype="<i8" if dtype is not str else object)
+    array[:] = np.array(values, dtype=object if dtype is str else dtype)
 
 
 def small_files(tree: Path, header: Header) -> list[Path]:
     """Every file of a store but the chunks and the root: they are few and small."""
     arrays = [tree / header.array / ROOT]
-    for column in COLUMNS:
+    for column in (*COLUMNS, CHECKSUMS):
         arrays += [tree / column / ROOT, tree / column / "c" / "0"]
     return arrays
 
@@ -322,7 +322,7 @@ def open_store(path: Path | str) -> Store:
         raise IntegrityError.of(
             path, "digest-mismatch", "the table is not the one that was published", REBUILD
         )
-    return Store(path, header, rows, viptt["digest"])
+    return Store(path, header, rows, viptt["digest"], tuple(_read_column(path / CHECKSUMS)))
 
 
 def is_store(path: Path) -> bool:

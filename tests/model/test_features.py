@@ -20,7 +20,7 @@ from model.stream import batches, open_part, stream
 from model.train import train
 from pipeline.derive import Derived, derive
 from pipeline.errors import ConfigError, IntegrityError
-from pipeline.store import Reader, Store, features_of, open_store
+from pipeline.store import Store, features_of, open_store
 
 MakeStore = Callable[..., Store]
 MakeSplit = Callable[..., Path]
@@ -138,7 +138,7 @@ def test_the_run_is_one_of_the_whole_network_on_volumes(
     val = open_part(store.path, split, "val")
     whole = predict(net, val, batch_size=2)
     top = classifier(net).predict(
-        batches(replace(val, reader=Reader(open_store(derived.path))), batch_size=2), verbose=0
+        batches(replace(val, store=open_store(derived.path)), batch_size=2), verbose=0
     )
     np.testing.assert_allclose(whole, top, atol=TOLERANCE)
     shutil.rmtree(derived.path)

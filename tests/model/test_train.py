@@ -22,7 +22,7 @@ from model.run import Settings, load_network, read_config, settings_for
 from model.stream import stream
 from model.train import batch_sizes, class_weights, train
 from pipeline.errors import ConfigError, IntegrityError, VipttError
-from pipeline.store import Reader, Store
+from pipeline.store import Store
 
 MakeStore = Callable[..., Store]
 MakeSplit = Callable[..., Path]
@@ -157,13 +157,13 @@ def test_every_epoch_sees_each_sample_once_in_an_order_of_its_own(
     trained: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    real = Reader.read_batch
+    real = Store.read_batch
 
-    def reading(self: Reader, indices: Sequence[int]) -> np.ndarray:
-        read.extend(self.store.rows[index].id for index in indices)
+    def reading(self: Store, indices: Sequence[int]) -> np.ndarray:
+        read.extend(self.rows[index].id for index in indices)
         return real(self, indices)
 
-    monkeypatch.setattr(Reader, "read_batch", reading)
+    monkeypatch.setattr(Store, "read_batch", reading)
     monkeypatch.setattr("model.stream.READERS", 1)
     trained(replace(SETTINGS, epochs=2))
     train_ids = [f"S{n:03d}" for n in range(3, 12)]

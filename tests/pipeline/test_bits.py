@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import IntegrityError
 from pipeline.split import make_split, read_split, write_split
-from pipeline.store import Header, Reader, Row, Store, open_store, small_files, write_chunk, write_store
+from pipeline.store import Header, Row, Store, open_store, small_files, write_chunk, write_store
 from pipeline.verify import verify
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -88,21 +88,17 @@ def told(path: Path) -> bool:
         return True
 
 
-def reader_of(store: Store, *, again: bool) -> Store | Reader:
-    """Reads as for the first time, or as in a later epoch."""
-    reader = Reader(store)
-    for index in range(len(store.rows)):
-        reader.read(index)
-    return reader if again else store
+READS = [Store.read, lambda store, index: store.read_batch([index])]
+as_users_and_trainings_read = pytest.mark.parametrize("read", READS, ids=["read", "read_batch"])
 
 
-@pytest.mark.parametrize("again", [False, True])
-def test_T5_every_bit_of_three_chunks_is_seen_by_the_reader(store, again):
-    reader, flips = reader_of(store, again=again), 0
+@as_users_and_trainings_read
+def test_T5_every_bit_of_three_chunks_is_seen_by_the_reader(store, read):
+    flips = 0
     for index, row in enumerate(store.rows):
         chunk = store.chunk(index)
-        read = lambda index=index, row=row: refused(lambda: reader.read(index), f"(sample {row.id})")  # noqa: E731
-        silent = unseen(chunk, all_bits(chunk), read)
+        seen = lambda index=index, row=row: refused(lambda: read(store, index), f"(sample {row.id})")  # noqa: E731
+        silent = unseen(chunk, all_bits(chunk), seen)
         assert silent == [], f"{chunk}: {len(silent)} bits, {silent[:SHOWN]}"
         assert store.read(index).shape == SHAPE  # whole again
         flips += len(all_bits(chunk))
@@ -124,12 +120,12 @@ def test_T5_every_bit_of_three_chunks_is_seen_by_verify(tmp_path):
     assert not told(path)
 
 
-@pytest.mark.parametrize("again", [False, True])
-def test_T5_a_thousand_bits_of_a_full_size_chunk(tmp_path, seed, again):
+@as_users_and_trainings_read
+def test_T5_a_thousand_bits_of_a_full_size_chunk(tmp_path, seed, read):
     store = open_store(make_store(tmp_path, (70, 224, 224), 1))
-    reader, chunk = reader_of(store, again=again), store.chunk(0)
+    chunk = store.chunk(0)
     bits = random.Random(seed).sample(all_bits(chunk), 1000)
-    silent = unseen(chunk, bits, lambda: refused(lambda: reader.read(0), "(sample s0)"))
+    silent = unseen(chunk, bits, lambda: refused(lambda: read(store, 0), "(sample s0)"))
     assert silent == [], f"seed {seed}: {len(silent)} bits, {silent[:SHOWN]}"
     assert store.read(0).shape == (70, 224, 224)
 

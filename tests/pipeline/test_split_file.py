@@ -41,7 +41,7 @@ def row_of(sample: str, label: int, group: str = "", content: str = "") -> Row:
 def store_of(rows: list[Row], classes: tuple[str, ...] = ("a", "b", "c")) -> Store:
     header = Header("demo", {"shape": [2, 3, 4], "dtype": "float16"}, classes, {})
     rows = sorted(rows, key=lambda row: row.id)
-    return Store(Path("demo.zarr"), header, tuple(rows), digest_of(header.recipe, classes, rows))
+    return Store(Path("demo.zarr"), header, tuple(rows), digest_of(header.recipe, classes, rows), ())
 
 
 def grouped_store(samples: int = 90, groups: int = 30) -> Store:

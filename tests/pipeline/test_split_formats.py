@@ -25,7 +25,7 @@ def row_of(sample: str, label: int, group: str, source: str, facts: dict | None 
 
 def store_of(rows: list[Row], classes: tuple[str, ...] = CLASSES) -> Store:
     header = Header("demo", {"shape": [2, 3, 4], "dtype": "float16"}, classes, {})
-    return Store(Path("demo.zarr"), header, tuple(sorted(rows, key=lambda row: row.id)), "sha256:demo")
+    return Store(Path("demo.zarr"), header, tuple(sorted(rows, key=lambda row: row.id)), "sha256:demo", ())
 
 
 def clips() -> Store:

@@ -19,7 +19,6 @@ import zarr
 from pipeline.errors import IntegrityError
 from pipeline.store import (
     Header,
-    Reader,
     Row,
     Store,
     digest_of,
@@ -241,16 +240,12 @@ def test_a_chunk_with_a_right_checksum_and_another_hash_is_refused(tmp_path):
         read_chunk(tmp_path / "a", 2 * 3 * 4 * 5, sha256, name="x")
 
 
-# --- reading again ------------------------------------------------------------------------------
+# --- reading as a training does -----------------------------------------------------------------
 
 
 @pytest.fixture
-def reader(store: Path) -> Reader:
-    """One that has read every volume before."""
-    reader = Reader(open_store(store))
-    for index in range(4):
-        reader.read(index)
-    return reader
+def opened(store: Path) -> Store:
+    return open_store(store)
 
 
 @contextmanager
@@ -262,71 +257,66 @@ def changed(chunk: Path, pattern: int, bit: int = 0) -> Iterator[None]:
     chunk.write_bytes(good)
 
 
-def refuses(reader: Reader | Store, index: int) -> bool:
+def refuses(store: Store, index: int) -> bool:
     try:
-        reader.read(index)
+        store.read_batch([index])
     except IntegrityError as error:
         return f"(sample s{index})" in str(error)
     return False
 
 
-def test_a_volume_reads_the_same_every_time(store):
-    reader = Reader(open_store(store))
-    for index in [0, 3, 3, 1, 0, 2, 2, 1]:
-        np.testing.assert_array_equal(reader.read(index), volumes("float16")[index])
+def test_a_batch_holds_the_volumes_asked_for(opened):
+    expected = volumes("float16")
+    np.testing.assert_array_equal(
+        opened.read_batch([0, 3, 3, 1]), np.stack([expected[n] for n in (0, 3, 3, 1)])
+    )
+    assert opened.read_batch([]).shape == (0, *expected[0].shape)
     with ThreadPoolExecutor(4) as pool:
-        for index, volume in zip([0, 1, 2, 3] * 20, pool.map(reader.read, [0, 1, 2, 3] * 20), strict=True):
-            np.testing.assert_array_equal(volume, volumes("float16")[index])
+        for index, batch in zip(
+            [0, 1, 2, 3] * 20, pool.map(lambda n: opened.read_batch([n]), [0, 1, 2, 3] * 20), strict=True
+        ):
+            np.testing.assert_array_equal(batch[0], expected[index])
 
 
-def test_every_flipped_bit_is_found_after_the_first_read(reader):
-    chunk = reader.store.chunk(1)
+def test_checksums_are_those_of_the_volumes(opened):
+    assert opened.checksums == tuple(google_crc32c.value(volume.tobytes()) for volume in volumes("float16"))
+
+
+def test_every_flipped_bit_is_found_in_a_batch(opened):
+    chunk = opened.chunk(1)
     for bit in range(chunk.stat().st_size * 8):
         with changed(chunk, 1, bit):
-            assert refuses(reader, 1), bit
-    np.testing.assert_array_equal(reader.read(1), volumes("float16")[1])
+            assert refuses(opened, 1), bit
+    np.testing.assert_array_equal(opened.read(1), volumes("float16")[1])
 
 
-def test_every_burst_of_32_bits_is_found_after_the_first_read(reader, seed):
-    """Even where the checksum in the file was made to fit: what counts is the one that was proven."""
-    chunk, rng = reader.store.chunk(1), random.Random(seed)
+def test_every_burst_of_32_bits_is_found_in_a_batch(opened, seed):
+    """Even where the checksum in the file was made to fit: what counts is the one in the table."""
+    chunk, rng = opened.chunk(1), random.Random(seed)
     for bit in range((chunk.stat().st_size - 4) * 8 - 31):
         burst = 1 | rng.getrandbits(32)
         with changed(chunk, burst, bit):
-            assert refuses(reader, 1), (bit, burst)
+            assert refuses(opened, 1), (bit, burst)
             payload = chunk.read_bytes()[:-4]
             chunk.write_bytes(payload + google_crc32c.value(payload).to_bytes(4, "little"))
-            assert refuses(reader, 1), (bit, burst)
+            assert refuses(opened, 1), (bit, burst)
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_damage_after_the_first_read_names_the_sample(reader, damage):
-    damage(reader.store.chunk(2), reader.store.chunk(0))
+def test_damage_in_a_batch_names_the_sample(opened, damage):
+    damage(opened.chunk(2), opened.chunk(0))
     with pytest.raises(IntegrityError, match=r"\(sample s2\)") as caught:
-        reader.read(2)
+        opened.read_batch([2])
     assert caught.value.problems[0].code == DAMAGES[damage]
 
 
-def test_a_volume_that_was_refused_is_not_trusted_later(store):
-    reader = Reader(open_store(store))
-    chunk = reader.store.chunk(2)
-    good = chunk.read_bytes()
-    shutil.copyfile(reader.store.chunk(0), chunk)
-    assert refuses(reader, 2)
-    assert refuses(reader, 2)
-    chunk.write_bytes(good)
-    np.testing.assert_array_equal(reader.read(2), volumes("float16")[2])
-    shutil.copyfile(reader.store.chunk(0), chunk)
-    assert refuses(reader, 2)
-
-
-def test_what_only_the_first_read_can_find(reader):
-    """The generator of CRC-32C, 33 bits long, changes no checksum: only SHA-256 sees it."""
+def test_what_only_sha256_can_find(opened):
+    """The generator of CRC-32C, 33 bits long, changes no checksum."""
     generator = int(f"{0x11EDC6F41:033b}"[::-1], 2)
-    with changed(reader.store.chunk(1), generator, 100):
-        assert not refuses(reader, 1)
-        assert refuses(Reader(reader.store), 1)
-        assert refuses(reader.store, 1)
+    with changed(opened.chunk(1), generator, 100):
+        assert not refuses(opened, 1)
+        with pytest.raises(IntegrityError, match="chunk-swapped"):
+            opened.read(1)
 
 
 # --- what is not a store ------------------------------------------------------------------------
