@@ -22,7 +22,7 @@ import tensorflow as tf
 from keras import layers, ops
 from numpy.typing import NDArray
 
-from model.network import BACKBONE
+from model.network import ADAPTER, BACKBONE
 
 Float32 = NDArray[np.float32]
 SLICES_AT_ONCE = 14  # VGG-16 takes about 50 MB for a slice of 224 x 224
@@ -114,7 +114,7 @@ def grad_cam(net: keras.Model, seen: Features, volume: Float32, index: int, *, l
 
 def _coloured(net: keras.Model, frames: Float32) -> Any:
     """Slices (n, height, width, 1) as the backbone gets them, (n, height, width, 3)."""
-    return net.get_layer("conv3d")(frames[np.newaxis])[0]
+    return net.get_layer(ADAPTER)(frames[np.newaxis])[0]
 
 
 def _with_maps(backbone: keras.Model) -> keras.Model:
