@@ -67,6 +67,8 @@ def evaluate(
     folder = Path(run)
     config, net = load_network(folder)
     bound, split_digest = _part(config, store, split_file, part)
+    if bound.store.header.recipe != config.data.recipe:
+        say(f"warning: {bound.store.path} was built by another recipe than the run was trained on")
     say(f"predicting {len(bound.ids)} samples of {part!r}")
     probabilities = predict(net, bound, batch_size=batch_size)
     scores = score(bound.labels, probabilities.argmax(axis=1), config.data.classes)

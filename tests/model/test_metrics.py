@@ -132,6 +132,15 @@ def test_another_store_of_the_same_classes_can_be_named(
     assert metrics.store_digest == other.digest
 
 
+def test_another_recipe_is_told(make_store: MakeStore, make_split: MakeSplit, make_run: Callable) -> None:
+    store, other = make_store(), make_store(name="other", type_="video", preset="viptt-2021")
+    run, lines = make_run(store, make_split(store)), []
+    evaluate(run, say=lines.append)
+    assert not any("recipe" in line for line in lines)
+    evaluate(run, store=other.path, split_file=make_split(other, name="other"), say=lines.append)
+    assert any("another recipe" in line for line in lines)
+
+
 def test_other_classes_are_refused(make_store: MakeStore, make_split: MakeSplit, make_run: Callable) -> None:
     store, other = make_store(), make_store(name="other", classes=("a", "b"))
     run = make_run(store, make_split(store))
