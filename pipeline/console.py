@@ -31,7 +31,6 @@ class Settings:
     verbosity: int = 0
     progress: bool = True
     as_json: bool = False
-    debug: bool = False
 
 
 class Commands(click.Group):
@@ -154,8 +153,7 @@ _COMMON = (
     click.option(
         "--debug",
         is_flag=True,
-        expose_value=False,
-        callback=_setting("debug"),
+        expose_value=False,  # read from the arguments, since it is needed where there is no context
         help="Show tracebacks.",
     ),
 )
