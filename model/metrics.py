@@ -15,9 +15,9 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix,
 from model.run import WEIGHTS, Config, describe, load_network, read_history
 from model.stream import Part, batches, bind, integrity_errors
 from model.weights import file_sha256
-from pipeline.errors import ConfigError, IntegrityError
+from pipeline.errors import ConfigError, IntegrityError, inert
 from pipeline.split import read_split
-from pipeline.store import Store, inert, open_store, write_durably
+from pipeline.store import Store, open_store, write_durably
 
 METRICS, PREDICTIONS = "metrics.json", "predictions.csv"
 

@@ -22,12 +22,11 @@ from model.metrics import check_finite
 from model.metrics import predict as predict_part
 from model.run import Data, load_network
 from model.stream import Part, bind, scaled
-from pipeline.errors import ConfigError, ResourceError
+from pipeline.errors import ConfigError, ResourceError, inert
 from pipeline.split import read_split
-from pipeline.store import Store, inert
+from pipeline.store import Store
 
 Volume = NDArray[Any]
-Probabilities = NDArray[np.float32]
 INSTEAD = "name the folder of its files instead, or build it with the run's recipe"
 
 

@@ -37,7 +37,7 @@ from pipeline.store import (
     Store,
     canonical_json,
     features_of,
-    read_chunk,
+    is_intact,
     write_chunk,
 )
 
@@ -132,7 +132,7 @@ def _made_before(
         stopped = (entry, staging.chunk(row.id)) if entry else None
         for known, chunk in filter(None, (before.get(row.id), stopped)):
             same = (known.source_sha256, known.recipe_sha256) == (row.sha256, wanted)
-            if same and _intact(chunk, header, known.sha256):
+            if same and is_intact(chunk, header.volume_bytes, known.sha256):
                 made[index] = _Made(known.sha256, chunk)
                 break
     return made
@@ -152,13 +152,6 @@ def _fingerprint(recipe: Json) -> str:
     """Of all that decides the features of one volume: a sample more or less changes none of the others."""
     bare = {name: value for name, value in recipe.items() if name != "store_digest"}
     return hashlib.sha256(canonical_json(bare)).hexdigest()
-
-
-def _intact(chunk: Path, header: Header, sha256: str) -> bool:
-    try:
-        return bool(read_chunk(chunk, header.volume_bytes, sha256, name=chunk.name))
-    except (IntegrityError, OSError):
-        return False
 
 
 # --- what is not --------------------------------------------------------------------------------

@@ -93,6 +93,19 @@ def some(names: Sequence[str], word: str) -> str:
     return f"{len(names)} {plural}: {shown}" if len(names) <= 5 else f"{len(names)} {plural}, first {shown}"
 
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def inert(cell: str) -> str:
+    """A table's cell that no spreadsheet takes for a formula (CWE-1236); ``active`` gives it back."""
+    return f"'{cell}" if cell.startswith((*FORMULA, "'")) else cell
+
+
+def active(cell: str) -> str:
+    """What ``inert`` was given; a quote that another program put before a plain text stays."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith((*FORMULA, "'")) else cell
+
+
 _LINE = re.compile(r"IntegrityError: (?P<where>.+?): (?P<code>[a-z-]+): (?P<reason>.+?) → (?P<remedy>[^\n]+)")
 
 

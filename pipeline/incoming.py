@@ -138,4 +138,4 @@ def _volume(chunk: Path, recipe: CtRecipe | VideoRecipe, entry: Entry) -> NDArra
     """Read a chunk once, and remove it."""
     payload = read_chunk(chunk, _volume_bytes(recipe), entry.sha256, name=entry.source)
     chunk.unlink()
-    return np.frombuffer(payload, np.dtype(recipe.dtype).newbyteorder("<")).reshape(recipe.shape)
+    return payload.view(np.dtype(recipe.dtype).newbyteorder("<")).reshape(recipe.shape)

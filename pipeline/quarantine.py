@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import Problem
-from pipeline.store import inert, write_durably
+from pipeline.errors import Problem, active, inert
+from pipeline.store import write_durably
 
 COLUMNS = ("source", "code", "reason", "remedy", "source_sha256")
 
@@ -51,9 +51,5 @@ def read_quarantine(path: Path) -> tuple[Quarantined, ...]:
 
 
 def _entry(cells: list[str]) -> Quarantined:
-    source, code, reason, remedy, sha256 = (_active(cell) for cell in cells)
+    source, code, reason, remedy, sha256 = (active(cell) for cell in cells)
     return Quarantined(source, Problem(source, code, reason, remedy), sha256)
-
-
-def _active(cell: str) -> str:
-    return cell.removeprefix("'")

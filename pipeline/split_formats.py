@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import ConfigError, IntegrityError, Problem, ResourceError, some
+from pipeline.errors import ConfigError, IntegrityError, Problem, ResourceError, active, inert, some
 
 if TYPE_CHECKING:  # reading our own file needs nothing but the standard library
     from pipeline.store import Row, Store
@@ -560,7 +560,7 @@ def _to_csv(split: Split, rows: Rows, classes: Sequence[str]) -> Files:
     for part, ids in split.parts.items():
         for sample in ids:
             row = rows[sample]
-            writer.writerow(map(_cell, [sample, part, classes[row.label], row.group]))
+            writer.writerow(map(inert, [sample, part, classes[row.label], row.group]))
     return {f"{split.dataset}_split.csv": text.getvalue()}
 
 
@@ -573,17 +573,8 @@ def _from_csv(path: Path, fold: int | None) -> dict[str, list[str]]:
     for line in reader:
         if not line["id"] or not line[column]:
             raise _foreign(path, f"line {reader.line_num} lacks the id or the part")
-        parts.setdefault(_plain(line[column]), []).append(_plain(line["id"]))
+        parts.setdefault(active(line[column]), []).append(active(line["id"]))
     return parts
-
-
-def _cell(value: str) -> str:
-    """A spreadsheet must not take a name for a formula (CWE-1236)."""
-    return f"'{value}" if re.match(r"[=+\-@\t\r']", value) else value
-
-
-def _plain(cell: str) -> str:
-    return cell[1:] if re.match(r"'[=+\-@\t\r']", cell) else cell
 
 
 # --------------------------------------------------------------------------------------------------

@@ -44,7 +44,6 @@ DIMENSIONS = {
 }
 ROOT = "zarr.json"
 CRC_BYTES = 4
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 REBUILD = "make it again from its sources: `viptt verify --repair`, or for features `viptt features`"
 
 Json = Mapping[str, Any]
@@ -133,7 +132,7 @@ class Store:
         """
         row, header = self.rows[index], self.header
         payload = read_chunk(self.chunk(index), header.volume_bytes, row.sha256, name=row.id)
-        return np.frombuffer(payload, header.dtype).reshape(header.shape)
+        return payload.view(header.dtype).reshape(header.shape)
 
     def read_batch(self, indices: Sequence[int]) -> NDArray[Any]:
         """Volumes or features of some rows, shape (rows, …), as fast as a training wants them.
@@ -166,8 +165,8 @@ def write_chunk(path: Path, volume: NDArray[Any]) -> str:
     return hashlib.sha256(payload).hexdigest()
 
 
-def read_chunk(path: Path, volume_bytes: int, sha256: str, *, name: str) -> bytes:
-    """Read a chunk file and prove that it holds the volume with this hash.
+def read_chunk(path: Path, volume_bytes: int, sha256: str, *, name: str) -> NDArray[np.uint8]:
+    """Read the bytes of a chunk file and prove that they are the volume with this hash.
 
     Raises IntegrityError with code missing-chunk, chunk-size, chunk-checksum or chunk-swapped.
     """
@@ -176,7 +175,16 @@ def read_chunk(path: Path, volume_bytes: int, sha256: str, *, name: str) -> byte
     _read_whole(path, payload, where)
     if hashlib.sha256(payload.data).hexdigest() != sha256:
         raise _swapped(where)
-    return payload.tobytes()
+    return payload
+
+
+def is_intact(path: Path, volume_bytes: int, sha256: str) -> bool:
+    """Whether a chunk file is there, can be read, and holds the volume with this hash."""
+    try:
+        read_chunk(path, volume_bytes, sha256, name=path.name)
+    except (IntegrityError, OSError):
+        return False
+    return True
 
 
 def _where(path: Path, name: str) -> str:
@@ -421,11 +429,6 @@ def write_durably(path: Path, *parts: bytes) -> None:
         raise ResourceError.of(
             path, "cannot-write", str(error.strerror), "free space or fix permissions"
         ) from error
-
-
-def inert(cell: str) -> str:
-    """A table's cell that no spreadsheet takes for a formula (CWE-1236)."""
-    return f"'{cell}" if cell.startswith((*FORMULA, "'")) else cell
 
 
 def sync_directory(path: Path) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from pipeline.catalog import CtRecipe, VideoRecipe
 from pipeline.convert import convert
-from pipeline.errors import ConfigError, IntegrityError, Problem, ResourceError, SourceError
+from pipeline.errors import ConfigError, Problem, ResourceError, SourceError
 from pipeline.isolation import Limits, limited
 from pipeline.readers.reading import check_regular_file
 from pipeline.staging import Entry, write_entry
-from pipeline.store import canonical_json, read_chunk, write_chunk
+from pipeline.store import canonical_json, is_intact, write_chunk
 
 # Not a matter of the source's own bytes, so worth another try when nothing about it has changed.
 RETRY = frozenset(
@@ -126,12 +126,7 @@ def _holds(known: Known, task: Task, sha256: str) -> bool:
         return False
     if entry.problem is not None:
         return entry.problem.code not in RETRY
-    try:
-        return known.chunk is not None and bool(
-            read_chunk(known.chunk, task.volume_bytes, entry.sha256, name=task.source)
-        )
-    except (IntegrityError, OSError):
-        return False
+    return known.chunk is not None and is_intact(known.chunk, task.volume_bytes, entry.sha256)
 
 
 def _problem(path: Path, error: Exception) -> Problem:
