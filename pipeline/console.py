@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -111,51 +112,32 @@ def _setting(name: str, *, change: Callable[[Any], Any] = lambda value: value) -
     return put
 
 
+_option = partial(click.option, expose_value=False)
 _COMMON = (
-    click.option(
+    _option(
         "--catalog",
         type=click.Path(path_type=Path),
         envvar="VIPTT_CATALOG",
-        expose_value=False,
         callback=_setting("catalog"),
         help="The catalog of datasets.  [default: data_catalog.yaml]",
     ),
-    click.option(
-        "-v",
-        "--verbose",
-        count=True,
-        expose_value=False,
-        callback=_setting("verbosity"),
-        help="Say more.",
-    ),
-    click.option(
+    _option("-v", "--verbose", count=True, callback=_setting("verbosity"), help="Say more."),
+    _option(
         "-q",
         "--quiet",
         is_flag=True,
-        expose_value=False,
         callback=_setting("verbosity", change=lambda value: -1),
         help="Say nothing but errors.",
     ),
-    click.option(
+    _option(
         "--no-progress",
         is_flag=True,
-        expose_value=False,
         callback=_setting("progress", change=lambda value: not value),
         help="Show no progress.",
     ),
-    click.option(
-        "--json",
-        is_flag=True,
-        expose_value=False,
-        callback=_setting("as_json"),
-        help="Print one JSON document.",
-    ),
-    click.option(
-        "--debug",
-        is_flag=True,
-        expose_value=False,  # read from the arguments, since it is needed where there is no context
-        help="Show tracebacks.",
-    ),
+    _option("--json", is_flag=True, callback=_setting("as_json"), help="Print one JSON document."),
+    # No setting: it is read from the arguments, since it is needed where there is no context any more.
+    _option("--debug", is_flag=True, help="Show tracebacks."),
 )
 
 
