@@ -39,13 +39,15 @@ class Container:
     """Codecs and sizes (rows, columns) of the video streams.
 
     ``frames`` of the first stream are listed by the index (None: no telling), of which ``repeats`` hold
-    no image of their own. ``cut`` means that the file is shorter than its header says.
+    no image of their own. ``packets`` is how many of an AVI's have any bytes. ``cut`` means that the file is
+    shorter than its header says.
     """
 
     codecs: tuple[str, ...]
     sizes: tuple[tuple[int, int], ...]
     frames: int | None = None
     repeats: int = 0
+    packets: int | None = None
     cut: bool = False
 
 
@@ -118,7 +120,8 @@ def _avi(file: BinaryIO, size: int) -> Container:
     if _at(file, outer, 4) == b"RIFF":  # a second part, of which this index does not speak
         lengths = []
     repeats = sum(length < NOT_CODED_BYTES for length in lengths)
-    return Container(tuple(codecs), tuple(sizes), len(lengths) or None, repeats, outer > size)
+    packets = len(lengths) - lengths.count(0) if lengths else None
+    return Container(tuple(codecs), tuple(sizes), len(lengths) or None, repeats, packets, outer > size)
 
 
 def _riff_chunks(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:

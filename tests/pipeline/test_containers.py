@@ -113,7 +113,7 @@ def test_avi_the_index_counts_the_frames_of_the_images(tmp_path):
         (b"01db", 0, 4, 0),
     )
     found = looked(tmp_path, avi(SOUND, IMAGE, index=index))
-    assert (found.frames, found.repeats) == (3, 2)
+    assert (found.frames, found.repeats, found.packets) == (3, 2, 2)
 
 
 def test_avi_a_damaged_index_says_nothing(tmp_path):

@@ -20,6 +20,8 @@ import test_catalog
 import test_samples
 import test_yaml_nodes
 from click.testing import CliRunner, Result
+from test_pictures import jpeg
+from test_video import avi_bytes
 
 from cli import main
 from pipeline.errors import ConfigError
@@ -300,11 +302,34 @@ def hole(data):
     return data[:place] + bytes(2048) + data[place + 2048 :]
 
 
+GREY, COLOUR = jpeg(48, 64), jpeg(48, 64, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420)
+
+
+def scratch(data):
+    """8 bytes of zeros within a frame, all of whose neighbours stay."""
+    place = data.index(b"00dc", len(data) // 2) + 300
+    return data[:place] + bytes(8) + data[place + 8 :]
+
+
+def one_bit(data):
+    place = data.index(b"00dc", len(data) // 2) + 100
+    return flipped(data, place, 1)
+
+
+def of_images(*images):
+    """An AVI of JPEG images, whatever was there before."""
+    return lambda data: avi_bytes([image for image in images for _ in range(5)])
+
+
 CLIPS = {  # fourcc, suffix, what is done to the bytes → code
     "V3 XVID": ("XVID", ".avi", lambda data: data[: len(data) // 4], "frame-count-mismatch"),
     "V3 MJPG": ("MJPG", ".avi", lambda data: data[: len(data) // 4], "frame-count-mismatch"),
     "V4": ("mp4v", ".mp4", lambda data: data[: len(data) * 99 // 100], "not-video"),
     "V5 MJPG": ("MJPG", ".avi", hole, "frame-count-mismatch"),
+    "V5 XVID": ("XVID", ".avi", scratch, "decode-warnings"),
+    "V6 XVID": ("XVID", ".avi", one_bit, "decode-warnings"),
+    "V15 size": ("MJPG", ".avi", of_images(GREY, jpeg(50, 64)), "format-change"),
+    "V15 grey": ("MJPG", ".avi", of_images(GREY, COLOUR), "format-change"),
     "V8 avih": ("MJPG", ".avi", patched(b"avih", 32, "<2I", 60000, 60000), "too-large"),
     "V8 strf": ("MJPG", ".avi", patched(b"strf", 4, "<2i", 60000, 60000), "too-large"),
     "V9 strh": ("MJPG", ".avi", patched(b"strh", 4, "4s", b"M8RG"), "codec-not-allowed"),

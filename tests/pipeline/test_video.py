@@ -1,4 +1,6 @@
+import itertools
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -7,6 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from test_containers import avih, chunk, idx1, parts, strf
+from test_pictures import jpeg, packets_of
 
 from pipeline.errors import SourceError
 from pipeline.readers import video
@@ -223,7 +227,7 @@ def test_V5_a_hole_in_the_middle_is_refused_or_told(clip, fourcc, share):
     try:
         reading = read(path)
     except SourceError as error:
-        assert error.problems[0].code in ("frame-count-mismatch", "no-frames")  # noqa: PT017
+        assert error.problems[0].code in ("frame-count-mismatch", "decode-warnings")  # noqa: PT017
     else:
         decoded = len(reading.array)
         assert FRAMES - 1 <= decoded <= FRAMES
@@ -232,6 +236,33 @@ def test_V5_a_hole_in_the_middle_is_refused_or_told(clip, fourcc, share):
         )
         before = int(share * 0.5 * FRAMES)
         np.testing.assert_array_equal(reading.array[:before], intact[:before])
+
+
+@pytest.mark.parametrize("damage", ["zeros", "flip"])
+@pytest.mark.parametrize(
+    "name", ["ucf/BenchPress/v_BenchPress_g01_c05.avi", "ultrasound/convex__Reg_pat1Image_133410.mpeg"]
+)
+def test_V5_V6_what_ffmpeg_remarks_refuses_a_clip(shared, tmp_path, refusal, name, damage):
+    """Damage that leaves every frame there, over which the decoder stumbles."""
+    data = bytearray((shared / name).read_bytes())
+    place = data.index(b"\0\0\1", len(data) // 2) + (300 if damage == "zeros" else 260)
+    data[place : place + 64] = bytes(64) if damage == "zeros" else bytes([data[place] ^ 255] * 64)
+    path = tmp_path / "a.avi"
+    path.write_bytes(data)
+    (problem,) = refusal(SourceError, lambda: read(path))
+    assert problem.code == "decode-warnings"
+    found = re.fullmatch(
+        r"while it was decoded, (1 error|\d+ errors, the first): [ -~]{5,120}", problem.reason
+    )
+    assert found, problem.reason
+    assert "encode it anew" in problem.remedy
+    declared = inspect(shared / name)
+    assert inspect(path) == declared  # without decoding, nothing is said
+
+
+def test_V5_a_lost_frame_is_told_before_any_remark(shared, refusal):
+    (problem,) = refusal(SourceError, lambda: read(shared / "video/decord__corrupted.mp4"))
+    assert problem.code == "frame-count-mismatch"
 
 
 def emptied(path, frames):
@@ -275,14 +306,28 @@ def indexed_as(path, length, places):
     return path
 
 
-@pytest.mark.parametrize(("length", "repeats", "refused"), [(7, 4, False), (8, 4, True), (7, 20, True)])
+@pytest.mark.parametrize(
+    ("length", "repeats", "refused"), [(0, 4, False), (1, 4, True), (8, 4, True), (0, 20, True)]
+)
 def test_V5_frames_that_only_repeat_the_last_may_be_missing(clip, refusal, length, repeats, refused):
-    """As XviD writes them; one in ten at most, because others came packed with the frame before."""
+    """Where they hold no bytes; one in ten at most, because others came packed with the frame before."""
     path = indexed_as(emptied(clip("MJPG"), repeats), length, range(10, 10 + repeats))
     if refused:
         assert code_of(refusal(SourceError, lambda: read(path))) == "frame-count-mismatch"
     else:
         assert len(read(path).array) == FRAMES - repeats
+
+
+def test_V5_lost_frames_do_not_hide_among_repeated_ones(shared, tmp_path, refusal):
+    """86 of the 259 frames of this clip only repeat the last; the hole swallows three others, silently."""
+    data = bytearray((shared / "ucf/ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c03.avi").read_bytes())
+    start = int(0.4488267407336462 * (len(data) - 2048))
+    data[start : start + 2048] = bytes(2048)
+    path = tmp_path / "a.avi"
+    path.write_bytes(data)
+    (problem,) = refusal(SourceError, lambda: read(path))
+    assert problem.code == "frame-count-mismatch"
+    assert problem.reason == "256 coded frames found of 259 that its index lists"
 
 
 def with_count(path, count):
@@ -382,6 +427,92 @@ def test_V9_what_the_container_hides_is_seen_once_it_is_open(clip, refusal, monk
     monkeypatch.setattr(video, "look", lambda path, file: Container(("mpeg",), ()))
     (problem,) = refusal(SourceError, lambda: read(path))
     assert (problem.code, "'MAGY'" in problem.reason) == ("codec-not-allowed", True)
+
+
+# --- one format ---------------------------------------------------------------------------------
+
+
+def avi_bytes(packets, fourcc=b"MJPG"):
+    """An AVI of coded pictures; its header says 48 rows and 64 columns, whatever they are."""
+    head = struct.pack("<4s4s12x7I8x", b"vids", fourcc, 1, 25, 0, len(packets), 0, 0, 0)
+    stream = parts(b"LIST", b"strl", chunk(b"strh", head), strf(fourcc))
+    frames = [chunk(b"00dc", packet) for packet in packets]
+    starts = itertools.accumulate(map(len, frames), initial=4)
+    index = idx1(*((b"00dc", 16, *entry) for entry in zip(starts, map(len, packets), strict=False)))
+    movi = parts(b"LIST", b"movi", *frames)
+    return parts(b"RIFF", b"AVI ", parts(b"LIST", b"hdrl", avih(), stream), movi, index)
+
+
+def avi_of(path, packets, fourcc=b"MJPG"):
+    path.write_bytes(avi_bytes(packets, fourcc))
+    return path
+
+
+COLOUR = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
+FORMATS = {
+    "size": (jpeg(48, 64, COLOUR), jpeg(96, 128, COLOUR), "64x48 and 128x96"),
+    "smaller": (jpeg(48, 64, COLOUR), jpeg(40, 56, COLOUR), "64x48 and 56x40"),
+    "turned": (jpeg(48, 64), jpeg(64, 48), "64x48 and 48x64"),
+    "grey": (jpeg(48, 64, COLOUR), jpeg(48, 64), "64x48 as 2x2 1x1 1x1 of 8 bits and as grey of 8 bits"),
+    "chroma": (
+        jpeg(48, 64, COLOUR),
+        jpeg(48, 64, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+        "64x48 as 2x2 1x1 1x1 of 8 bits and as 1x1 1x1 1x1 of 8 bits",
+    ),
+}
+
+
+@pytest.mark.parametrize(("one", "other", "words"), FORMATS.values(), ids=FORMATS)
+@pytest.mark.parametrize("place", [1, 10, 19])
+def test_V15_a_change_of_format_is_refused(tmp_path, refusal, one, other, words, place):
+    path = avi_of(tmp_path / "a.avi", [one] * place + [other] * (20 - place))
+    (problem,) = refusal(SourceError, lambda: read(path))
+    assert (problem.code, problem.reason) == ("format-change", f"its pictures are {words}")
+    assert "export it with one size" in problem.remedy
+    for alone in (one, other):
+        assert len(read(avi_of(path, [alone] * 20)).array) == 20
+
+
+def test_V15_a_single_frame_of_another_size_is_refused(tmp_path, refusal):
+    images = [jpeg(48, 64)] * 7 + [jpeg(50, 64)] + [jpeg(48, 64)] * 7
+    assert code_of(refusal(SourceError, lambda: read(avi_of(tmp_path / "a.avi", images)))) == "format-change"
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    ("fourcc", "suffix", "name"),
+    [
+        ("XVID", ".avi", b"XVID"),
+        ("MPNG", ".avi", b"MPNG"),
+        ("PIM1", ".avi", b"mpg1"),
+        ("MPG2", ".mpg", b"mpg2"),
+        ("VP80", ".webm", b"VP80"),
+        ("VP90", ".webm", b"VP90"),
+    ],
+)
+def test_V15_of_other_codecs(tmp_path, write_clip, refusal, fourcc, suffix, name):
+    """Packets of two clips one after the other, under one header."""
+    packets = {}
+    for rows, columns in ((48, 64), (96, 128)):
+        frames = moving_noise(12, rows, columns)
+        packets[rows] = packets_of(write_clip(tmp_path / f"{rows}{suffix}", frames, fourcc))[2][-12:]
+    (problem,) = refusal(
+        SourceError, lambda: read(avi_of(tmp_path / "a.avi", packets[48] + packets[96], name))
+    )
+    assert (problem.code, problem.reason) == ("format-change", "its pictures are 64x48 and 128x96")
+    same = read(avi_of(tmp_path / "a.avi", packets[48] + packets[48], name))
+    assert same.array.shape == (24, 48, 64)
+
+
+def test_V15_two_mpeg_streams_in_one_file(tmp_path, write_clip, refusal):
+    one, other = (
+        write_clip(tmp_path / f"{rows}.mpg", moving_noise(FRAMES, rows, columns), "PIM1").read_bytes()
+        for rows, columns in ((48, 64), (96, 128))
+    )
+    path = tmp_path / "both.mpg"
+    path.write_bytes(one + other)
+    (problem,) = refusal(SourceError, lambda: read(path))
+    assert (problem.code, problem.reason) == ("format-change", "its pictures are 64x48 and 128x96")
 
 
 @pytest.mark.parametrize("rate", [(0, 0), (0, 25), (1, 0)], ids=str)
