@@ -5,14 +5,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 READY := $(VENV)/ready
 
-.PHONY: help setup demo test slow chaos lint types check bench schema pins
+.PHONY: help setup demo test slow lint types check bench schema pins
 
 help:
 	@echo "make setup   virtual environment with the pinned versions"
 	@echo "make demo    generate data, then check, build, split, train, evaluate"
 	@echo "make test    the tests"
 	@echo "make slow    the tests that take longer"
-	@echo "make chaos   builds whose workers are killed about once a second"
 	@echo "make check   what CI runs: lint, types, test, slow, demo"
 	@echo "make bench   the benchmarks, as ratios within one run"
 	@echo "make pins    resolve requirements.txt anew (needs uv)"
@@ -32,13 +31,10 @@ demo: setup
 	$(BIN)/viptt demo demo
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow and not chaos"
+	$(BIN)/python -m pytest -m "not slow"
 
 slow: setup
 	$(BIN)/python -m pytest -m slow
-
-chaos: setup
-	$(BIN)/python -m pytest -m chaos
 
 lint: setup
 	$(BIN)/ruff format --check .

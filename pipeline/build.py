@@ -1,12 +1,13 @@
 """The pipeline: plan, convert on Dask, publish. The only file that knows Dask.
 
-One source is one task; each worker holds one at a time, so that its death is a matter between the
-two, and what comes back is small. The rows of
-the store are known when all tasks are done, because a quarantined source has no row.
+One source is one task; each worker runs one at a time, so that its death is a matter between the two,
+and what comes back is small. The rows of the store are known when all tasks are done, because a quarantined
+source has no row.
 """
 
 import hashlib
 import json
+import logging
 import threading
 import time
 from collections import Counter, defaultdict
@@ -16,25 +17,38 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import dask
 from dask.utils import parse_bytes
-from distributed import Client, LocalCluster, Status, as_completed, system
+from distributed import Client, LocalCluster, Status, system
 from distributed.scheduler import KilledWorker
+from distributed.utils import get_mp_context
 from threadpoolctl import threadpool_limits
 
 from pipeline import __version__
 from pipeline.catalog import NiftiDataset, VideoDataset
 from pipeline.errors import ConfigError, Problem, ResourceError, TooManyBadError
-from pipeline.isolation import TRIES, Limits, cause_of_death, explained
+from pipeline.isolation import (
+    CAN_FORK,
+    TRIES,
+    Limits,
+    cause_of_death,
+    crash,
+    explained,
+    signals_later,
+    start_fork_server,
+)
 from pipeline.quarantine import Quarantined, read_quarantine, write_quarantine
+from pipeline.read_ahead import read_ahead
 from pipeline.samples import Listing, Sample, list_samples
 from pipeline.staging import Entry, Staging, open_staging, publish_changes, published, read_entry, remove
 from pipeline.store import Header, Row, Store, canonical_json
 from pipeline.task import Known, Result, Task, process, process_limited
 
 REPLACE_SECONDS = 2.0
+TASKS_HELD = 2  # by a worker: it need not wait for word to go back and forth, and loses little when it dies
 VERSIONS = ("numpy", "scipy", "nibabel", "opencv-python-headless", "zarr")
 
 
@@ -53,6 +67,11 @@ class Options:
     allow_missing: bool = False
     timeout: float = 600.0
     memory: str = "auto"
+
+    @property
+    def remote(self) -> bool:
+        """Whether a cluster at an address does the work."""
+        return "://" in self.scheduler
 
     @property
     def memory_limit(self) -> int:
@@ -225,29 +244,35 @@ def _convert_all(tasks: Iterable[Task], options: Options, report: Report) -> lis
 
 
 def run_tasks(tasks: Iterable[Task], options: Options) -> Generator[Result, None, None]:
-    """Results in the order in which they come; at most one task a worker is under way or waits here."""
+    """Results in the order in which they come; a worker has one task under way, and one that waits."""
     if options.scheduler == "sync":
         with threadpool_limits(1):
-            yield from map(process, tasks)
+            yield from map(process, read_ahead(tasks))
         return
-    limits = Limits(options.timeout, options.memory_limit)
-    with _client(options) as client:
-        waiting, running = iter(tasks), as_completed()
+    limits = Limits(options.timeout, options.memory_limit) if options.scheduler == "local" else None
+    finished = SimpleQueue[Any]()
+    with signals_later(lambda: finished.put(None)), _client(options) as client:
+        waiting = iter(tasks) if options.remote else read_ahead(tasks)
         tries: Counter[str] = Counter()
         in_flight: dict[Any, Task] = {}
 
         def submit(task: Task) -> None:
             future = (
                 client.submit(process_limited, task, limits, pure=False)
-                if options.scheduler == "local"
+                if limits
                 else client.submit(process, task, pure=False)
             )
             in_flight[future] = task
-            running.add(future)
+            future.add_done_callback(finished.put)
 
-        for task in islice(waiting, sum(client.nthreads().values())):
+        # There, one that only waited would be blamed for a death, too.
+        held = 1 if options.remote else TASKS_HELD
+        for task in islice(waiting, held * sum(client.nthreads().values())):
             submit(task)
-        for future in running:
+        while in_flight:
+            future = finished.get()
+            if future is None:
+                raise KeyboardInterrupt
             task = in_flight.pop(future)
             result = _result(future, task, limits, tries)
             if result is None:
@@ -258,38 +283,43 @@ def run_tasks(tasks: Iterable[Task], options: Options) -> Generator[Result, None
                 submit(successor)
 
 
-def _result(future: Any, task: Task, limits: Limits, tries: Counter[str]) -> Result | None:
+def _result(future: Any, task: Task, limits: Limits | None, tries: Counter[str]) -> Result | None:
     """A task's result, or nothing if it is worth another try: its worker died, perhaps not of it."""
     try:
         result: Result = future.result()
     except KilledWorker:
+        if limits is None:  # of somebody else's cluster, which has tried more than one
+            return _lost(task, crash(task.path, "several workers of the cluster died over it"))
         problem = cause_of_death(task.path, task.trace, limits)
         if problem is None:
             return None
         tries[task.source] += TRIES if explained(task.trace) else 1
         task.trace.unlink()  # or the next worker's death, before it comes to this source, counts as well
-        if tries[task.source] < TRIES:
-            return None
-        return Result(Entry(task.source, "", task.recipe_sha256, "", "{}", problem), None, False, 0)
+        return None if tries[task.source] < TRIES else _lost(task, problem)
     return result
+
+
+def _lost(task: Task, problem: Problem) -> Result:
+    return Result(Entry(task.source, "", task.recipe_sha256, "", "{}", problem), None, False, 0)
 
 
 @contextmanager
 def _client(options: Options) -> Iterator[Any]:
     """A client of an embedded cluster on this machine, or of the cluster at an address."""
-    if "://" in options.scheduler:
+    if options.remote:
         with _connected(options.scheduler) as client:
             yield client
         return
     settings = {
         "distributed.scheduler.allowed-failures": 0,
-        "distributed.worker.multiprocessing-method": "spawn",
+        "distributed.worker.multiprocessing-method": "forkserver" if CAN_FORK else "spawn",
         "distributed.admin.tick.limit": "1h",
         "distributed.deploy.lost-worker-timeout": "10s",  # then a worker that did not come back is replaced
     }
     with (
         dask.config.set(settings),
         threadpool_limits(1 if options.scheduler == "threads" else None),
+        _silent("distributed"),
         _cluster(options) as cluster,
         Client(cluster) as client,
         _replacing_lost(cluster),
@@ -297,9 +327,24 @@ def _client(options: Options) -> Iterator[Any]:
         yield client
 
 
+@contextmanager
+def _silent(logger: str) -> Iterator[None]:
+    """Hold back a logger until the block has ended; Dask's own way ends while the cluster still closes."""
+    log = logging.getLogger(logger)
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
 def _cluster(options: Options) -> Any:
     """An embedded cluster: processes of one thread each, or one process of threads; loopback only."""
     threads = options.scheduler == "threads"
+    if CAN_FORK and not threads:
+        get_mp_context().set_forkserver_preload(["distributed", "pipeline.task"])
+        start_fork_server()
     try:
         return LocalCluster(
             n_workers=1 if threads else options.workers,

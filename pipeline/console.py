@@ -4,6 +4,7 @@ Every command takes the same settings, before or after its name, and ends with t
 """
 
 import json
+import os
 import signal
 import sys
 import time
@@ -20,6 +21,7 @@ from pipeline.errors import Problem, VipttError
 
 PLAIN_PROGRESS_SECONDS = 5.0
 SHOWN_WARNINGS = 10
+STDERR = 2
 Command = TypeVar("Command", bound=Callable[..., Any])
 Report = Callable[[int], None]
 
@@ -42,6 +44,7 @@ class Commands(click.Group):
         if kwargs.get("standalone_mode") is False:
             return super().main(*args, **kwargs)
         kwargs["standalone_mode"] = False
+        _open_standard_descriptors()
         with _ending_by_signals() as received:
             try:
                 code = super().main(*args, **kwargs)
@@ -52,6 +55,16 @@ class Commands(click.Group):
             click.echo("interrupted: run the same command again to go on", err=True)
             sys.exit(128 + received[0])
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_standard_descriptors() -> None:
+    """Null devices where there are none (`>&-`): else the next file opened gets the number, and what
+    libraries print goes into it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stderr = sys.stderr or open(STDERR, "w", closefd=False)  # noqa: SIM115 - progress asks it
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Limits for one task in a worker process of its own, and why a worker died.
+"""Worker processes: how they start, limits for one task in one, and why one died.
 
 Python's faulthandler ends the process when a decoder hangs, even inside C code, and writes down
 what it was; Dask's nanny starts a new worker. A limit on the data segment makes a decoder that wants
@@ -6,14 +6,30 @@ too much memory fail with MemoryError, long before the machine swaps.
 """
 
 import faulthandler
+import os
 import resource
-from collections.abc import Iterator
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
 from pipeline.errors import Problem
 
+CAN_FORK = sys.platform == "linux"  # libraries of macOS may have threads of their own
+STOPS = (signal.SIGINT, signal.SIGTERM)
+# Nothing is imported from the folder where viptt is run, no BLAS has threads that a fork would lose, and a
+# worker that is closed is silent.
+FORK_SERVER = {
+    "DASK_LOGGING__DISTRIBUTED": "critical",
+    "PYTHONSAFEPATH": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
 TRIES = 2  # for a task whose worker died without a word: it may have been killed from outside
 LOWER = "export it again, or leave it out"
 
@@ -55,9 +71,65 @@ def cause_of_death(path: Path, trace: Path, limits: Limits) -> Problem | None:
             str(path), "timeout", f"not converted in {limits.seconds:g} s", f"raise --timeout, or {LOWER}"
         )
     fatal = text.partition("\n")[0].removeprefix("Fatal Python error: ")
-    return Problem(str(path), "crash", f"its decoder ended the worker ({fatal or 'killed'})", LOWER)
+    return crash(path, f"its decoder ended the worker ({fatal or 'killed'})")
+
+
+def crash(path: Path, reason: str) -> Problem:
+    """That a source cost a worker its life."""
+    return Problem(str(path), "crash", reason, LOWER)
 
 
 def explained(trace: Path) -> bool:
     """Whether the process wrote down why it died."""
     return trace.stat().st_size > 0
+
+
+def start_fork_server() -> None:
+    """Start the process of one thread that imports once what all workers need, and forks them.
+
+    One that died is so replaced in a fraction of a second. The variables are for the server alone: other
+    programs that this process starts have their own ways. Of a signal to stop, which a terminal or a service
+    manager sends to all, neither server nor workers shall hear: this process ends them.
+    """
+    before = {name: os.environ.get(name) for name in FORK_SERVER}
+    os.environ.update(FORK_SERVER)
+    resource_tracker.ensure_running()  # now: it unblocks the signals when it starts
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def signals_later(tell: Callable[[], object]) -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM wait for the end of the block, which learns of it from ``tell()``.
+
+    An exception that comes at any moment may come where Python cannot raise it (in a destructor: the build
+    would go on), or where a cluster does not know how to close, and says so at length. A second signal does
+    not wait.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        came.append(number)
+        if len(came) > 1:
+            raise KeyboardInterrupt
+        tell()
+
+    before = {number: signal.signal(number, note) for number in STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])

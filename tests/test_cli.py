@@ -194,6 +194,19 @@ def test_installed_command_runs(ct):
     assert "ct: 6 samples" in process.stdout
 
 
+def test_a_folder_of_the_same_name_where_it_is_run_is_not_taken_for_viptt(ct, tmp_path):
+    """Workers, too, import what is installed."""
+    for name in ("pipeline", "numpy", "distributed"):
+        (tmp_path / "here" / name).mkdir(parents=True)
+        (tmp_path / "here" / name / "__init__.py").write_text("open('imported', 'w').close()")
+    command = [Path(sys.executable).with_name("viptt"), "build", "--catalog", ct, "--workers", "1"]
+    process = subprocess.run(
+        command, cwd=tmp_path / "here", capture_output=True, text=True, check=False, timeout=60
+    )
+    assert process.returncode == 0, process.stderr
+    assert not (tmp_path / "here/imported").exists()
+
+
 def test_closed_stdout_ends_quietly(ct):
     read, write = os.pipe()
     os.close(read)
@@ -212,7 +225,7 @@ BUILD = "import sys, cli; cli.main(['build', '--scheduler', 'sync', *sys.argv[1:
 
 def start(catalog: Path, *options: str, code: str = BUILD) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", code, "--catalog", str(catalog), *options]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def wait_for_work(catalog: Path, process: subprocess.Popen[str]) -> None:
@@ -248,12 +261,16 @@ def test_a_killed_holder_frees_the_store(tmp_path, ct_dataset):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("scheduler", ["sync", "local"])
-def test_signals_end_a_build_that_can_be_resumed(tmp_path, ct_dataset, number, code, scheduler):
+@pytest.mark.parametrize(
+    ("scheduler", "send"),
+    [("sync", os.kill), ("local", os.kill), ("local", os.killpg)],
+    ids=["sync", "local", "local, all processes, as a terminal does"],
+)
+def test_signals_end_a_build_that_can_be_resumed(tmp_path, ct_dataset, number, code, scheduler, send):
     catalog = ct_dataset(tmp_path, scans=40, size=(120, 120, 60))
     process = start(catalog, "--scheduler", scheduler, "--workers", "1")
     wait_for_work(catalog, process)
-    process.send_signal(number)
+    send(process.pid, number)
     _, told = process.communicate(timeout=30)
     assert process.returncode == code, told
     assert "Traceback" not in told
@@ -261,6 +278,22 @@ def test_signals_end_a_build_that_can_be_resumed(tmp_path, ct_dataset, number, c
     result = build(catalog)
     assert result.exit_code == 0
     assert "0 kept from before" not in result.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("delay", [0.0, 0.2, 0.4, 0.6])
+def test_signals_while_workers_start_make_no_noise(tmp_path, ct_dataset, number, code, delay):
+    catalog = ct_dataset(tmp_path, scans=40, size=(120, 120, 60))
+    process = start(catalog, "--scheduler", "local", "--workers", "2")
+    marker = tmp_path / "cache/ct.zarr.building/viptt-staging.json"
+    while process.poll() is None and not marker.exists():
+        time.sleep(0.01)
+    time.sleep(delay)
+    os.killpg(process.pid, number)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "Traceback" not in told
+    assert told.endswith("interrupted: run the same command again to go on\n")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

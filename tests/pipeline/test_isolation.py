@@ -1,6 +1,7 @@
 """Poison among good sources, on real workers: it costs itself, and its reason is told."""
 
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -56,6 +57,18 @@ class Clumsy(type(Path())):
         raise ZeroDivisionError("in the decoder")
 
 
+class Curious(type(Path())):
+    """A source that tells of its worker: threads where it was forked, log, signals."""
+
+    def stat(self, **options: object) -> os.stat_result:
+        threads = len(list(Path(f"/proc/{os.getppid()}/task").iterdir()))
+        level = logging.getLogger("distributed.batched").getEffectiveLevel()
+        blocked = {signal.SIGINT, signal.SIGTERM} <= signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        raise ZeroDivisionError(
+            f"forked from {threads} thread, log level {level}, signals blocked: {blocked}"
+        )
+
+
 POISON = {
     1: (Segfault, "crash"),
     3: (Hang, "timeout"),
@@ -88,3 +101,50 @@ def test_a_crash_is_tried_again_by_the_next_build(tmp_path, ct_dataset):
     assert len(build(replace(plan, samples=crashing), options).quarantined) == 1
     summary = build(plan, Options(scheduler="sync"))
     assert (summary.converted, summary.reused, summary.quarantined) == (1, 3, ())
+
+
+def test_workers_start_without_threads_and_end_without_a_word(tmp_path, ct_dataset):
+    """A fork copies one thread alone: a lock that another one held would never be freed. A signal that all
+    processes get is for the one that can end the others in good order.
+    """
+    (dataset,) = load_catalog(ct_dataset(tmp_path, scans=2)).datasets.values()
+    plan = make_plan(dataset, Options())
+    curious = (replace(plan.samples[0], path=Curious(plan.samples[0].path)), *plan.samples[1:])
+    (item,) = build(replace(plan, samples=curious), Options()).quarantined
+    assert item.problem.reason == (
+        "its decoder failed: ZeroDivisionError: forked from 1 thread, log level 50, signals blocked: True"
+    )
+
+
+def test_what_is_set_for_workers_is_not_left_behind(tmp_path, ct_dataset, monkeypatch):
+    """As it would be inherited by every program that is started later."""
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    (dataset,) = load_catalog(ct_dataset(tmp_path, scans=2)).datasets.values()
+    build(make_plan(dataset, Options()), Options())
+    assert "PYTHONSAFEPATH" not in os.environ
+
+
+class Fragile:
+    """Meets a signal where Python cannot raise an exception."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("at", [1, 12], ids=["first", "last"])
+def test_a_signal_is_not_lost_wherever_it_comes(tmp_path, ct_dataset, at):
+    (dataset,) = load_catalog(ct_dataset(tmp_path, scans=12)).datasets.values()
+    options = Options(scheduler="threads")
+    results = []
+
+    def report(result):
+        results.append(result)
+        if len(results) == at:
+            Fragile()
+
+    with pytest.raises(KeyboardInterrupt):
+        build(make_plan(dataset, options), options, report=report)
+    assert len(results) < at + 2
+    assert not dataset.store.exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert build(make_plan(dataset, options), options).reused >= at
