@@ -9,6 +9,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import nibabel as nib
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from pipeline.build import Options, build, make_plan
 from pipeline.catalog import NiftiDataset, load_catalog
 
+ROUNDS = 5
 CATALOG = """
 version: 1
 datasets:
@@ -42,11 +44,11 @@ def write_scans(folder: Path, count: int) -> NiftiDataset:
 
 
 def seconds(dataset: NiftiDataset, store: Path, options: Options) -> float:
-    """From the first result to the last: the cluster has started by then."""
+    """For a sample, from the first result to the last: the cluster has started by then."""
     times: list[float] = []
     plan = make_plan(dataset.model_copy(update={"store": store}), options)
     build(plan, options, report=lambda result: times.append(time.perf_counter()))
-    return times[-1] - times[0]
+    return (times[-1] - times[0]) / (len(times) - 1)
 
 
 def main() -> int:
@@ -54,19 +56,18 @@ def main() -> int:
         folder = Path(name)
         dataset = write_scans(folder, 48)
         one = Options(workers=1)
-        base = seconds(dataset, folder / "12.zarr", replace(one, limit=12)) / 11
-        print("time per sample, one worker, relative to 12 samples")
-        for limit in (24, 48):
-            taken = seconds(dataset, folder / f"{limit}.zarr", replace(one, limit=limit)) / (limit - 1)
-            print(f"  {limit} samples: {taken / base:.2f}")
-        print(f"speed of 48 samples, relative to one worker ({os.cpu_count()} cores)")
-        for workers in (1, 2, 4):
-            taken = seconds(dataset, folder / f"w{workers}.zarr", Options(workers=workers)) / 47
-            print(f"  {workers} workers: {base / taken:.2f}")
-        again = time.perf_counter()
-        summary = build(make_plan(dataset.model_copy(update={"store": folder / "48.zarr"}), one), one)
-        assert not summary.published
-        print(f"nothing to do: {(time.perf_counter() - again) / (base * 48):.2f} of the time of the build")
+        cases = {f"{limit} samples": replace(one, limit=limit) for limit in (12, 24, 48)}
+        cases |= {f"{workers} workers": Options(workers=workers) for workers in (2, 4)}
+        cases |= {"nothing to do": one}
+        rounds = []
+        for number in range(ROUNDS):
+            stores = {case: folder / f"{case} {number}.zarr" for case in cases}
+            stores["nothing to do"] = stores["48 samples"]
+            rounds.append({case: seconds(dataset, stores[case], options) for case, options in cases.items()})
+        print(f"time of a sample, relative to 48 with one worker ({os.cpu_count()} cores; {ROUNDS} rounds)")
+        for case in cases:
+            ratios = sorted(times[case] / times["48 samples"] for times in rounds)
+            print(f"  {case}: {median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
     return 0
 
 

@@ -1,9 +1,11 @@
 """What do hashes, checksums and fsync cost a build? The same build with them and without, in turns.
 
-    python benchmarks/cost_of_safety.py [--scans 8] [--rounds 5]
+    python benchmarks/cost_of_safety.py [--scans 40] [--rounds 5] [--rates 400 200 100]
 
-Scans of 512x512x150, one worker in this process. "warm" has the sources in the page cache already;
-"cold" drops it first (needs root), as a first build of a data set that was not just copied meets it.
+Scans of 512x512x150 and the command's own defaults: one worker process a core; whole builds, from start
+to end. "warm" has all sources in the page cache already; "cold" drops it first, as a first build of a
+large data set meets it. Then the same from a disk that is held back to so many MB/s, as a network drive
+or a hard disk reads. All but "warm" need root, and the last Linux' cgroup v1 for block devices.
 """
 
 import argparse
@@ -25,8 +27,11 @@ from scan_to_chunk import write_scan
 
 from pipeline.build import Options, build, make_plan
 from pipeline.catalog import NiftiDataset, load_catalog
+from pipeline.isolation import Limits
+from pipeline.task import Result, Task, process_limited
 
 CACHES = Path("/proc/sys/vm/drop_caches")
+GROUPS = Path("/sys/fs/cgroup/blkio")
 
 
 def write_scans(folder: Path, count: int) -> NiftiDataset:
@@ -62,6 +67,7 @@ def without_safety() -> Iterator[None]:
         "pipeline.store.write_durably": plain_write,
         "pipeline.store.sync_directory": lambda path: None,
         "pipeline.task.write_chunk": plain_chunk,
+        "pipeline.build.process_limited": unsafe,
     }
     with ExitStack() as stack:
         for name, stand_in in changes.items():
@@ -69,42 +75,85 @@ def without_safety() -> Iterator[None]:
         yield
 
 
-def seconds(dataset: NiftiDataset, *, safe: bool, cold: bool) -> float:
-    options = Options(scheduler="sync")
+def unsafe(task: Task, limits: Limits) -> Result:
+    """A task in a worker process, which must be told there."""
+    with without_safety():
+        return process_limited(task, limits)
+
+
+class Disk:
+    """The disk below a folder, read at no more than a rate, by this process and all its children."""
+
+    def __init__(self, folder: Path) -> None:
+        number = folder.stat().st_dev
+        self.device = f"{os.major(number)}:{os.minor(number)}"
+        self.group = GROUPS / f"viptt-{os.getpid()}"
+
+    def __enter__(self) -> "Disk":
+        if self.can_be_slow:
+            self.group.mkdir()
+            (self.group / "cgroup.procs").write_text(str(os.getpid()))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.group.exists():
+            for process in (self.group / "cgroup.procs").read_text().split():
+                (GROUPS / "cgroup.procs").write_text(process)
+            self.group.rmdir()
+
+    @property
+    def can_be_slow(self) -> bool:
+        return os.access(GROUPS / "cgroup.procs", os.W_OK)
+
+    def limit(self, megabytes: float) -> None:
+        """In a second; 0: none."""
+        if self.group.exists():
+            rule = f"{self.device} {int(megabytes * 1e6)}"
+            (self.group / "blkio.throttle.read_bps_device").write_text(rule)
+
+
+def seconds(dataset: NiftiDataset, disk: Disk, rate: float | None, *, safe: bool) -> float:
+    """Of one build. ``rate`` in MB/s, 0 for the disk's own, nothing for sources in the page cache."""
+    options = Options(workers=os.cpu_count() or 1)
     os.sync()
-    if cold:
+    if rate is not None:
         CACHES.write_text("3")
+        disk.limit(rate)
     with ExitStack() as stack:
         if not safe:
             stack.enter_context(without_safety())
         start = time.perf_counter()
-        build(make_plan(dataset, options), options)
+        summary = build(make_plan(dataset, options), options)
         taken = time.perf_counter() - start
+    disk.limit(0)
+    assert not summary.quarantined
     shutil.rmtree(dataset.store)
     return taken
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scans", type=int, default=8)
+    parser.add_argument("--scans", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rates", type=float, nargs="*", default=[400.0, 200.0, 100.0], metavar="MB/S")
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=".") as name:
+    with tempfile.TemporaryDirectory(dir=".") as name, Disk(Path(name)) as disk:
         dataset = write_scans(Path(name), chosen.scans)
-        seconds(dataset, safe=True, cold=False)
-        for cold in (False, True):
-            if cold and not os.access(CACHES, os.W_OK):
-                print("cold: not measured, the page cache cannot be dropped here")
+        seconds(dataset, disk, None, safe=True)
+        slow = [(f"{rate:g} MB/s", rate) for rate in chosen.rates]
+        for word, rate in [("warm", None), ("cold", 0.0), *slow]:
+            if (rate is not None and not os.access(CACHES, os.W_OK)) or (rate and not disk.can_be_slow):
+                print(f"{word}: not measured, this needs root and a system that allows it")
                 continue
             pairs = [
-                [seconds(dataset, safe=safe, cold=cold) for safe in (True, False)]
+                [seconds(dataset, disk, rate, safe=safe) for safe in (True, False)]
                 for _ in range(chosen.rounds)
             ]
             ratios = sorted(safe / unsafe - 1 for safe, unsafe in pairs)
-            word = "cold" if cold else "warm"
             print(
                 f"{word}: {median(ratios):.1%} more time than without ({ratios[0]:.1%} to {ratios[-1]:.1%}); "
-                f"{median(safe for safe, _ in pairs) / chosen.scans:.3f} s a scan"
+                f"{median(safe for safe, _ in pairs) / chosen.scans:.3f} s a scan",
+                flush=True,
             )
     return 0
 

@@ -22,17 +22,18 @@ from build_growth import write_scans
 from pipeline.build import Options, build, make_plan
 from pipeline.catalog import NiftiDataset
 
-SCANS = 96
+SCANS = 240
 ROUNDS = 3
 OPTIONS = Options(workers=2)
 
 
 def workers() -> list[psutil.Process]:
+    """The children of the server that forks them."""
     found = []
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            if "spawn_main" in " ".join(child.cmdline()):
-                found.append(child)
+            if "forkserver" in " ".join(child.cmdline()):
+                found += child.children()
     return found
 
 
@@ -81,7 +82,7 @@ def main() -> int:
         folder = Path(name)
         dataset = write_scans(folder, SCANS)
         print(f"{SCANS} scans, {OPTIONS.workers} workers; speed relative to the calm build before it")
-        for every in (1.0, 5.0, 15.0):
+        for every in (1.0, 5.0):
             ratios, kills = [], 0
             for number in range(ROUNDS):
                 calm, _ = speed(dataset, folder / f"calm {every} {number}.zarr", 0)
@@ -89,7 +90,7 @@ def main() -> int:
                 ratios.append(chaotic / calm)
                 kills += killed
             told = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-            print(f"a kill every {every:4.0f} s: {median(ratios):.2f} ({told}), {kills} kills")
+            print(f"a kill every {every:.0f} s: {median(ratios):.2f} ({told}), {kills} kills")
     return 0
 
 
