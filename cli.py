@@ -374,15 +374,8 @@ def _draw(
     "--weights", metavar="imagenet|none|FILE|RUN", help="Weights of the backbone.  [default: imagenet]"
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of random weights.")
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Samples in a pass: more of them need more memory, and help small networks.",
-)
 @console.common
-def features(name: str, batch_size: int, **options: Any) -> int:
+def features(name: str, **options: Any) -> int:
     """Store what the frozen backbone makes of a dataset, for `viptt train --from-features`."""
     with _training_packages():
         from model.features import extractor
@@ -401,7 +394,6 @@ def features(name: str, batch_size: int, **options: Any) -> int:
             made.compute,
             made.recipe,
             created_with={"viptt": __version__, **versions()},
-            batch_size=batch_size,
             report=report,
         )
     _say_derived(name, derived)

@@ -74,10 +74,11 @@ def main() -> int:
         many, many_split = make_store(Path(name) / "many", MANY)
 
         made = extractor(SETTINGS, one)
-        stack = one.read(0)[np.newaxis]
-        known = made.compute(stack)
+        volume = one.read(0)
+        known = made.compute(volume)
         print(f"memory at most, features of one sample at a time: {peak()}")
-        net, values = viptt_net((*SHAPE, 1), 2, weights="none"), stack[..., np.newaxis].astype(np.float32)
+        net = viptt_net((*SHAPE, 1), 2, weights="none")
+        values = volume[np.newaxis, ..., np.newaxis].astype(np.float32)
         net.predict_on_batch(values)
         passes, derived = [], []
         for number in range(ROUNDS):  # by turns, since others use the machine as well
@@ -87,7 +88,7 @@ def main() -> int:
         (forward, forward_cpu), (each, each_cpu) = (np.median(taken, axis=0) for taken in (passes, derived))
         print(f"a forward pass of the whole network {forward:.2f} s, features of a sample {each:.2f} s:")
         print(f"  {forward / each:.2f} times as fast; by time of processors {forward_cpu / each_cpu:.2f}")
-        again = derive(many, lambda volumes: known, made.recipe, created_with={})
+        again = derive(many, lambda volume: known, made.recipe, created_with={})
         print(f"  of that, all but the network: {again.seconds / MANY / each:.2%}", flush=True)
         fast = {}
         for size in (2, 16):

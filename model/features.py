@@ -27,8 +27,8 @@ AGAIN = "run `viptt features` with the `--model`, `--weights` and `--seed` of th
 
 @dataclass(frozen=True)
 class Extractor:
-    """``compute`` takes volumes as they are stored, (B, depth, height, width), and gives float32
-    (B, depth, n); ``recipe`` is all that decides its numbers, but for the volumes."""
+    """``compute`` takes a volume as it is stored, (depth, height, width), and gives float32 (depth, n);
+    ``recipe`` is all that decides its numbers, but for the volume."""
 
     compute: Callable[[NDArray[Any]], NDArray[np.float32]]
     recipe: Mapping[str, Any]
@@ -46,8 +46,8 @@ def extractor(settings: Settings, volumes: Store) -> Extractor:
     front = encoder(net)
 
     def compute(stored: NDArray[Any]) -> NDArray[np.float32]:
-        values = scaled(stored[..., np.newaxis].astype(np.float32), volumes.header.recipe)
-        return np.asarray(front.predict_on_batch(values))
+        batch = scaled(stored[np.newaxis, ..., np.newaxis].astype(np.float32), volumes.header.recipe)
+        return np.asarray(front.predict_on_batch(batch)[0])
 
     recipe = {"shape": list(front.output_shape[1:]), "dtype": "float32", **origin(net, settings.model)}
     return Extractor(compute, recipe)

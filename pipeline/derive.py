@@ -2,7 +2,8 @@
 
 The same promises as of a build, by the same code: one durable chunk and one line of the journal per
 sample, ``zarr.json`` last, one process at a time. The network comes as a function over arrays; nothing
-here knows its framework.
+here knows its framework. It gets one volume at a time: in a batch, the last bits of one sample's features may
+depend on how many others there are, and then on where an earlier run was stopped.
 
 Features are made again where the volume's bytes or the recipe have changed, or where their own bytes
 are not those that were hashed.
@@ -10,7 +11,7 @@ are not those that were hashed.
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,14 +74,13 @@ def derive(
     recipe: Json,
     *,
     created_with: Json,
-    batch_size: int = 1,
     report: Report = lambda nbytes: None,
 ) -> Derived:
     """Make the features of a store, or find that they are there already.
 
-    ``compute`` takes volumes as they are stored, (B, depth, height, width) with B of at most
-    ``batch_size``, and gives (B, *shape). ``recipe`` holds that ``shape``, the ``dtype`` to store,
-    and whatever else decides the bytes. ``report`` gets the bytes of volumes read, once per sample.
+    ``compute`` takes a volume as it is stored, (depth, height, width), and gives an array of the
+    ``shape`` in ``recipe``, which also holds the ``dtype`` to store, and whatever else decides the
+    bytes. ``report`` gets the bytes of volumes read, once per sample.
 
     Raises IntegrityError if a volume is damaged or its features are not finite, BusyError,
     ResourceError, ConfigError. Then published features, if any, are as they were, and the work done
@@ -97,9 +97,9 @@ def derive(
         reused = len(made)
         for _ in made:
             report(0)
-        for batch in _missing(volumes, made, batch_size):
-            made |= _make(volumes, header, staging, compute, batch)
-            for _ in batch:
+        for index in range(len(volumes.rows)):
+            if index not in made:
+                made[index] = _make(volumes, header, staging, compute, index)
                 report(volumes.header.volume_bytes)
         rows = [_row(row, made[index].sha256) for index, row in enumerate(volumes.rows)]
         chunks = [made[index].chunk for index in range(len(rows))]
@@ -157,26 +157,16 @@ def _fingerprint(recipe: Json) -> str:
 # --- what is not --------------------------------------------------------------------------------
 
 
-def _missing(volumes: Store, made: Mapping[int, _Made], batch_size: int) -> Iterator[list[int]]:
-    missing = [index for index in range(len(volumes.rows)) if index not in made]
-    for first in range(0, len(missing), batch_size):
-        yield missing[first : first + batch_size]
-
-
-def _make(
-    volumes: Store, header: Header, staging: Staging, compute: Compute, batch: Sequence[int]
-) -> dict[int, _Made]:
-    """Compute the features of a few rows; write each chunk, then its line of the journal."""
-    features = compute(np.stack([volumes.read(index) for index in batch]))
-    recipe, made = _fingerprint(header.recipe), {}
-    for index, values in zip(batch, features, strict=True):
-        row = volumes.rows[index]
-        _check(values, header, where=f"{volumes.path} (sample {row.id})")
-        chunk = staging.chunk(row.id)
-        sha256 = write_chunk(chunk, values.astype(header.dtype, copy=False))
-        write_entry(staging.journal(row.id), Entry(row.id, row.sha256, recipe, sha256, "{}"))
-        made[index] = _Made(sha256, chunk)
-    return made
+def _make(volumes: Store, header: Header, staging: Staging, compute: Compute, index: int) -> _Made:
+    """Compute the features of a row; write the chunk, then its line of the journal."""
+    row = volumes.rows[index]
+    values = compute(volumes.read(index))
+    _check(values, header, where=f"{volumes.path} (sample {row.id})")
+    chunk = staging.chunk(row.id)
+    sha256 = write_chunk(chunk, values.astype(header.dtype, copy=False))
+    entry = Entry(row.id, row.sha256, _fingerprint(header.recipe), sha256, "{}")
+    write_entry(staging.journal(row.id), entry)
+    return _Made(sha256, chunk)
 
 
 def _check(values: NDArray[Any], header: Header, *, where: str) -> None:

@@ -112,7 +112,7 @@ def signals_later(tell: Callable[[], object]) -> Iterator[None]:
 
     An exception that comes at any moment may come where Python cannot raise it (in a destructor: the build
     would go on), or where a cluster does not know how to close, and says so at length. A second signal does
-    not wait.
+    not wait; one that this process ignores stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -125,7 +125,8 @@ def signals_later(tell: Callable[[], object]) -> Iterator[None]:
             raise KeyboardInterrupt
         tell()
 
-    before = {number: signal.signal(number, note) for number in STOPS}
+    heard = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heard}
     try:
         yield
     finally:

@@ -28,9 +28,9 @@ SETTINGS = Settings(model="viptt-net-small", weights="none", epochs=2, learning_
 TOLERANCE = 1e-4
 
 
-def make_features(store: Store, settings: Settings = SETTINGS, **options: object) -> Derived:
+def make_features(store: Store, settings: Settings = SETTINGS) -> Derived:
     made = extractor(settings, store)
-    return derive(store, made.compute, made.recipe, created_with={}, **options)
+    return derive(store, made.compute, made.recipe, created_with={})
 
 
 def network(settings: Settings, store: Store) -> keras.Model:
@@ -90,15 +90,6 @@ def test_the_network_cut_in_two_shares_its_layers(make_store: MakeStore) -> None
     assert front.output_shape == top.input_shape == (None, 4, 64)
     weights = {id(weight) for weight in net.weights}
     assert {id(weight) for half in (front, top) for weight in half.weights} == weights
-
-
-@pytest.mark.parametrize("model", ["viptt-net", "viptt-net-small"])
-def test_bits_do_not_depend_on_the_batch(make_store: MakeStore, model: str) -> None:
-    store = make_store(per_class=2)
-    settings = replace(SETTINGS, model=model)
-    first = make_features(store, settings)
-    shutil.rmtree(first.path)
-    assert make_features(store, settings, batch_size=4).digest == first.digest
 
 
 def test_training_on_features_is_training_the_whole_network_with_the_rest_frozen(

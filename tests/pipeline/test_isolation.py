@@ -6,7 +6,9 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cloudpickle
@@ -131,8 +133,17 @@ class Fragile:
         signal.raise_signal(signal.SIGINT)
 
 
+@pytest.fixture
+def on_sigint() -> Iterator[Callable[[object], object]]:
+    """Sets what SIGINT does; the tests may themselves run where it is ignored."""
+    before = signal.getsignal(signal.SIGINT)
+    yield partial(signal.signal, signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("at", [1, 12], ids=["first", "last"])
-def test_a_signal_is_not_lost_wherever_it_comes(tmp_path, ct_dataset, at):
+def test_a_signal_is_not_lost_wherever_it_comes(tmp_path, ct_dataset, on_sigint, at):
+    on_sigint(signal.default_int_handler)
     (dataset,) = load_catalog(ct_dataset(tmp_path, scans=12)).datasets.values()
     options = Options(scheduler="threads")
     results = []
@@ -148,3 +159,13 @@ def test_a_signal_is_not_lost_wherever_it_comes(tmp_path, ct_dataset, at):
     assert not dataset.store.exists()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert build(make_plan(dataset, options), options).reused >= at
+
+
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path, ct_dataset, on_sigint):
+    on_sigint(signal.SIG_IGN)
+    (dataset,) = load_catalog(ct_dataset(tmp_path, scans=2)).datasets.values()
+    options = Options(scheduler="threads")
+    summary = build(
+        make_plan(dataset, options), options, report=lambda result: signal.raise_signal(signal.SIGINT)
+    )
+    assert summary.samples == 2
