@@ -260,31 +260,44 @@ def test_a_killed_holder_frees_the_store(tmp_path, ct_dataset):
     assert build(catalog).exit_code == 0
 
 
+@pytest.fixture(scope="module")
+def written_once(tmp_path_factory, ct_dataset) -> Path:
+    folder: Path = tmp_path_factory.mktemp("long")
+    ct_dataset(folder, scans=40, size=(120, 120, 60))
+    return folder
+
+
+@pytest.fixture
+def long(tmp_path, written_once) -> Path:
+    """A catalog of sources that take so long that a build can be met in the middle."""
+    shutil.copytree(written_once, tmp_path, dirs_exist_ok=True)
+    (catalog,) = tmp_path.glob("*.yaml")
+    return catalog
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize(
     ("scheduler", "send"),
     [("sync", os.kill), ("local", os.kill), ("local", os.killpg)],
     ids=["sync", "local", "local, all processes, as a terminal does"],
 )
-def test_signals_end_a_build_that_can_be_resumed(tmp_path, ct_dataset, number, code, scheduler, send):
-    catalog = ct_dataset(tmp_path, scans=40, size=(120, 120, 60))
-    process = start(catalog, "--scheduler", scheduler, "--workers", "1")
-    wait_for_work(catalog, process)
+def test_signals_end_a_build_that_can_be_resumed(tmp_path, long, number, code, scheduler, send):
+    process = start(long, "--scheduler", scheduler, "--workers", "1")
+    wait_for_work(long, process)
     send(process.pid, number)
     _, told = process.communicate(timeout=30)
     assert process.returncode == code, told
     assert "Traceback" not in told
     assert not (tmp_path / "cache/ct.zarr").exists()
-    result = build(catalog)
+    result = build(long)
     assert result.exit_code == 0
     assert "0 kept from before" not in result.stderr
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("delay", [0.0, 0.2, 0.4, 0.6])
-def test_signals_while_workers_start_make_no_noise(tmp_path, ct_dataset, number, code, delay):
-    catalog = ct_dataset(tmp_path, scans=40, size=(120, 120, 60))
-    process = start(catalog, "--scheduler", "local", "--workers", "2")
+def test_signals_while_workers_start_make_no_noise(tmp_path, long, number, code, delay):
+    process = start(long, "--scheduler", "local", "--workers", "2")
     marker = tmp_path / "cache/ct.zarr.building/viptt-staging.json"
     while process.poll() is None and not marker.exists():
         time.sleep(0.01)
