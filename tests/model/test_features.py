@@ -246,6 +246,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 def test_killed_in_an_epoch_and_resumed_the_weights_are_the_same_bits(
     make_store: MakeStore, make_split: MakeSplit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,6 +85,7 @@ def test_a_run_explains_itself(trained: Callable, tmp_path: Path) -> None:
     assert "waited for input" in said[0]
 
 
+@pytest.mark.slow
 def test_it_learns(trained: Callable) -> None:
     settings = replace(
         SETTINGS, epochs=40, stop_patience=40, plateau_patience=40, optimizer="adam", learning_rate=1e-3
@@ -265,7 +266,7 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", ["sgd", pytest.param("adam", marks=pytest.mark.slow)])
 def test_killed_in_an_epoch_and_resumed_the_weights_are_the_same_bits(
     trained: Callable, monkeypatch: pytest.MonkeyPatch, optimizer: str
 ) -> None:
@@ -323,6 +324,7 @@ def _batches_done(run: Path) -> int:
     return int(9 * progress["epoch"] + progress["step"]) if progress["epoch"] else 0
 
 
+@pytest.mark.slow
 def test_a_finished_run_can_be_given_more_epochs(trained: Callable) -> None:
     settings = replace(SETTINGS, deterministic=True)
     whole, _ = trained(replace(settings, epochs=3), name="whole")
@@ -332,6 +334,7 @@ def test_a_finished_run_can_be_given_more_epochs(trained: Callable) -> None:
     assert equal(weights_of(whole), weights_of(run))
 
 
+@pytest.mark.slow
 def test_schedule_and_early_stopping_survive(trained: Callable) -> None:
     settings = replace(STILL, learning_rate=1e-30, plateau_patience=2, stop_patience=4)
     for epochs in (2, 3, 4, 20):
@@ -485,7 +488,14 @@ def test_a_start_from_another_network_is_refused(trained: Callable, tmp_path: Pa
         trained(replace(SETTINGS, strategy="pt", init=str(tmp_path / "other.weights.h5")))
 
 
-@pytest.mark.parametrize("option", [{"mixed_precision": True}, {"jit_compile": True}, {"remat": True}])
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"mixed_precision": True},
+        pytest.param({"jit_compile": True}, marks=pytest.mark.slow),
+        {"remat": True},
+    ],
+)
 def test_it_trains_with(trained: Callable, option: dict[str, bool]) -> None:
     run, _ = trained(replace(SETTINGS, **option))
     assert evaluate(run).scores.samples == 3
@@ -516,6 +526,7 @@ training.train(store, uneven, Path(out) / "uneven", still)
 """
 
 
+@pytest.mark.slow
 def test_on_two_devices_it_learns_the_same_and_leaves_none_without_a_sample(
     make_store: MakeStore, make_split: MakeSplit, tmp_path: Path
 ) -> None:
@@ -554,6 +565,7 @@ def test_each_device_has_a_sample_of_each_batch(
     assert batch_sizes(samples, size, devices=devices) == expected
 
 
+@pytest.mark.slow
 def test_rotations_resume_bit_for_bit(trained: Callable) -> None:
     first, _ = trained(name="first")
     settings = replace(SETTINGS, strategy="pt+cw+aug", init=str(first), deterministic=True)

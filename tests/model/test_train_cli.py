@@ -89,6 +89,7 @@ def test_the_backbone_comes_from_a_run_or_a_file_and_the_rest_is_new(
         assert config.init_sha256 == (clips / "model.weights.h5.sha256").read_text().split()[0]
 
 
+@pytest.mark.slow
 def test_the_files_of_2021_give_a_scan_network_its_backbone_or_all_but_its_head(
     make_store: Callable, make_split: Callable, make_catalog: Callable, tmp_path: Path, shared: Path
 ) -> None:
