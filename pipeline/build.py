@@ -271,7 +271,7 @@ def run_tasks(tasks: Iterable[Task], options: Options) -> Generator[Result, None
             submit(task)
         while in_flight:
             future = finished.get()
-            if future is None:
+            if future is None:  # a signal came
                 raise KeyboardInterrupt
             task = in_flight.pop(future)
             result = _result(future, task, limits, tries)
@@ -319,7 +319,7 @@ def _client(options: Options) -> Iterator[Any]:
     with (
         dask.config.set(settings),
         threadpool_limits(1 if options.scheduler == "threads" else None),
-        _silent("distributed"),
+        _silent(),
         _cluster(options) as cluster,
         Client(cluster) as client,
         _replacing_lost(cluster),
@@ -328,9 +328,9 @@ def _client(options: Options) -> Iterator[Any]:
 
 
 @contextmanager
-def _silent(logger: str) -> Iterator[None]:
-    """Hold back a logger until the block has ended; Dask's own way ends while the cluster still closes."""
-    log = logging.getLogger(logger)
+def _silent() -> Iterator[None]:
+    """Hold back Dask's log until the block has ended; its own `silence_logs` ends while a cluster closes."""
+    log = logging.getLogger("distributed")
     level = log.level
     log.setLevel(logging.CRITICAL)
     try:
