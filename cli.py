@@ -20,15 +20,15 @@ from pipeline.errors import ConfigError, Problem
 if TYPE_CHECKING:
     from model.predict import Ensemble, Prediction
     from pipeline.build import Plan, Summary
-    from pipeline.catalog import NiftiDataset, VideoDataset
-    from pipeline.derive import Derived
-    from pipeline.incoming import Arrival
-    from pipeline.quarantine import Quarantined
+    from pipeline.build.convert_files import Arrival
+    from pipeline.build.features import Derived
+    from pipeline.build.worker import Result
+    from pipeline.catalog.schema import Dataset
+    from pipeline.sources import Quarantined
     from pipeline.split import Split
     from pipeline.status import Status
     from pipeline.store import Store
-    from pipeline.task import Result
-    from pipeline.verify import Verification
+    from pipeline.store.verify import Verification
 
 QUARANTINED, DAMAGED = 3, 4
 
@@ -70,7 +70,7 @@ def main() -> None:
     """
 
 
-def _datasets(names: tuple[str, ...]) -> "tuple[NiftiDataset | VideoDataset, ...]":
+def _datasets(names: tuple[str, ...]) -> "tuple[Dataset, ...]":
     from pipeline.catalog import load_catalog, select
 
     return select(load_catalog(console.settings().catalog), names)
@@ -247,7 +247,7 @@ def _status_text(item: "Status") -> str:
 def verify(names: tuple[str, ...], quick: bool, repair: bool, strict: bool) -> int:
     """Check every byte of the stores, and of their features, against the hashes of their publishing."""
     from pipeline.store import features_of, is_store
-    from pipeline.verify import verify as check_store
+    from pipeline.store.verify import verify as check_store
 
     found = []
     for dataset in _datasets(names):
@@ -264,10 +264,10 @@ def verify(names: tuple[str, ...], quick: bool, repair: bool, strict: bool) -> i
     return DAMAGED if any(item.damaged or (strict and item.unexpected) for item in found) else 0
 
 
-def _repaired(dataset: "NiftiDataset | VideoDataset", before: "Verification") -> "Verification":
+def _repaired(dataset: "Dataset", before: "Verification") -> "Verification":
     """A build keeps what is intact and converts the rest again; then the store is checked once more."""
     from pipeline import build as builder
-    from pipeline.verify import verify as check_store
+    from pipeline.store.verify import verify as check_store
 
     options = builder.Options(workers=os.cpu_count() or 1)
     plan = builder.make_plan(dataset, options)
@@ -340,15 +340,13 @@ def split(
 
 
 def _split_document(split: "Split") -> dict[str, Any]:
-    from pipeline.split_formats import split_json
+    from pipeline.split import split_json
 
     document: dict[str, Any] = json.loads(split_json(split))
     return document
 
 
-def _draw(
-    dataset: "NiftiDataset | VideoDataset", store: "Store", folds: int | None, fold: int | None
-) -> "Split":
+def _draw(dataset: "Dataset", store: "Store", folds: int | None, fold: int | None) -> "Split":
     """A split as catalog and options ask for; the test part of an earlier one stays as it is."""
     from pipeline.split import choose_fold, equal_folds, make_split, read_split
 
@@ -381,7 +379,7 @@ def features(name: str, **options: Any) -> int:
         from model.features import extractor
         from model.run import Settings as TrainSettings
         from model.run import versions
-    from pipeline.derive import derive
+    from pipeline.build.features import derive
     from pipeline.store import open_store
 
     (dataset,) = _datasets((name,))
@@ -560,7 +558,7 @@ def predict(
     return QUARANTINED if bad else 0
 
 
-def _dataset_of(inputs: tuple[str, ...]) -> "NiftiDataset | VideoDataset | None":
+def _dataset_of(inputs: tuple[str, ...]) -> "Dataset | None":
     """The dataset that is named; nothing where all are paths. Raises ConfigError, with all faults."""
     missing = [name for name in inputs if not os.path.exists(name)]  # noqa: PTH110 - Path's may raise
     if not missing:
@@ -594,7 +592,7 @@ def _check_targets(out: Path | None, submission: Path | None, explain: Path | No
 
 def _predict_dataset(
     ensemble: "Ensemble",
-    dataset: "NiftiDataset | VideoDataset",
+    dataset: "Dataset",
     part: str | None,
     submission: Path | None,
     **judge: Any,
@@ -620,8 +618,8 @@ def _predict_files(
     """Predict files, each as soon as it is read, and find out which cannot be read."""
     from model import predict as predictor
     from pipeline.build import Options
-    from pipeline.catalog import recipe_from
-    from pipeline.incoming import convert_incoming, list_incoming
+    from pipeline.build.convert_files import convert_incoming, list_incoming
+    from pipeline.readers import recipe_from
 
     recipe = recipe_from(ensemble.data.recipe)
     options = Options(**{**reading, "workers": reading["workers"] or os.cpu_count() or 1})
@@ -638,7 +636,7 @@ def _predict_files(
 
 def _good(items: "Iterator[Arrival | Quarantined]", bad: "list[Quarantined]") -> "Iterator[Arrival]":
     """The volumes among what arrives; the rest is put aside."""
-    from pipeline.incoming import Arrival
+    from pipeline.build.convert_files import Arrival
 
     for item in items:
         if isinstance(item, Arrival):
@@ -656,8 +654,8 @@ def _write_predictions(
     submission: Path | None,
 ) -> None:
     from model import predict as predictor
-    from pipeline.quarantine import write_quarantine
-    from pipeline.store import write_durably
+    from pipeline.files import write_durably
+    from pipeline.sources import write_quarantine
 
     if out:
         write_durably(out, f"{predictor.table(found, classes)}\n".encode())

@@ -15,7 +15,8 @@ import nibabel as nib
 import numpy as np
 
 from pipeline.build import Options, build, make_plan
-from pipeline.catalog import NiftiDataset, load_catalog
+from pipeline.catalog import load_catalog
+from pipeline.catalog.schema import Dataset
 
 ROUNDS = 5
 CATALOG = """
@@ -31,7 +32,7 @@ datasets:
 """
 
 
-def write_scans(folder: Path, count: int) -> NiftiDataset:
+def write_scans(folder: Path, count: int) -> Dataset:
     (folder / "ct").mkdir()
     for number in range(count):
         noise = np.random.default_rng(number).integers(-1000, 400, (256, 256, 80), np.int16)
@@ -39,11 +40,11 @@ def write_scans(folder: Path, count: int) -> NiftiDataset:
         nib.save(nib.Nifti1Image(noise, np.diag([-1, -1, 2, 1])), folder / "ct" / name)
     (folder / "data_catalog.yaml").write_text(CATALOG)
     dataset = load_catalog(folder / "data_catalog.yaml").datasets["scans"]
-    assert isinstance(dataset, NiftiDataset)
+    assert isinstance(dataset, Dataset)
     return dataset
 
 
-def seconds(dataset: NiftiDataset, store: Path, options: Options) -> float:
+def seconds(dataset: Dataset, store: Path, options: Options) -> float:
     """For a sample, from the first result to the last: the cluster has started by then."""
     times: list[float] = []
     plan = make_plan(dataset.model_copy(update={"store": store}), options)

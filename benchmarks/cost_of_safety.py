@@ -26,15 +26,16 @@ from numpy.typing import NDArray
 from scan_to_chunk import write_scan
 
 from pipeline.build import Options, build, make_plan
-from pipeline.catalog import NiftiDataset, load_catalog
-from pipeline.isolation import Limits
-from pipeline.task import Result, Task, process_limited
+from pipeline.build.watchdog import Limits
+from pipeline.build.worker import Result, Task, process_limited
+from pipeline.catalog import load_catalog
+from pipeline.catalog.schema import Dataset
 
 CACHES = Path("/proc/sys/vm/drop_caches")
 GROUPS = Path("/sys/fs/cgroup/blkio")
 
 
-def write_scans(folder: Path, count: int) -> NiftiDataset:
+def write_scans(folder: Path, count: int) -> Dataset:
     (folder / "ct").mkdir()
     write_scan(folder / "ct/a_0.nii.gz")
     for number in range(1, count):
@@ -44,7 +45,7 @@ def write_scans(folder: Path, count: int) -> NiftiDataset:
         (folder / f"ct/{'ab'[number % 2]}_{number}.nii.gz").write_bytes(content)
     (folder / "data_catalog.yaml").write_text(CATALOG)
     dataset = load_catalog(folder / "data_catalog.yaml").datasets["scans"]
-    assert isinstance(dataset, NiftiDataset)
+    assert isinstance(dataset, Dataset)
     return dataset
 
 
@@ -62,12 +63,12 @@ def plain_chunk(path: Path, volume: NDArray[Any]) -> str:
 def without_safety() -> Iterator[None]:
     """No hash of source or volume, no checksum, no journal, no fsync, no temporary name."""
     changes = {
-        "pipeline.task.hash_file": lambda path: str(path),
-        "pipeline.task.write_entry": lambda path, entry: None,
-        "pipeline.store.write_durably": plain_write,
-        "pipeline.store.sync_directory": lambda path: None,
-        "pipeline.task.write_chunk": plain_chunk,
-        "pipeline.build.process_limited": unsafe,
+        "pipeline.build.worker.hash_file": lambda path: str(path),
+        "pipeline.build.worker.write_entry": lambda path, entry: None,
+        "pipeline.store.chunks.write_durably": plain_write,
+        "pipeline.store.layout.sync_directory": lambda path: None,
+        "pipeline.build.worker.write_chunk": plain_chunk,
+        "pipeline.build.execute.process_limited": unsafe,
     }
     with ExitStack() as stack:
         for name, stand_in in changes.items():
@@ -112,7 +113,7 @@ class Disk:
             (self.group / "blkio.throttle.read_bps_device").write_text(rule)
 
 
-def seconds(dataset: NiftiDataset, disk: Disk, rate: float | None, *, safe: bool) -> float:
+def seconds(dataset: Dataset, disk: Disk, rate: float | None, *, safe: bool) -> float:
     """Of one build. ``rate`` in MB/s, 0 for the disk's own, nothing for sources in the page cache."""
     options = Options(workers=os.cpu_count() or 1)
     os.sync()

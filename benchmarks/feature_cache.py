@@ -23,7 +23,7 @@ from model.features import extractor
 from model.network import viptt_net
 from model.run import Settings
 from model.train import train
-from pipeline.derive import derive
+from pipeline.build.features import derive
 from pipeline.split import given_split, write_split
 from pipeline.store import Header, Row, Store, open_store, write_chunk, write_store
 

@@ -16,11 +16,13 @@ import numpy as np
 from nibabel.orientations import aff2axcodes
 from scipy import ndimage
 
-from pipeline.catalog import CtRecipe, NiftiDataset, VideoDataset, VideoRecipe, load_catalog
+from pipeline.catalog import load_catalog
+from pipeline.catalog.schema import Dataset
 from pipeline.convert import convert, scale_ct
 from pipeline.demo import write_demo
 from pipeline.readers import nifti
-from pipeline.samples import list_samples
+from pipeline.recipe import CtRecipe, VideoRecipe
+from pipeline.sources import list_samples
 
 PRESET = "viptt-2021"
 NOTICED = 0.05
@@ -73,8 +75,8 @@ def clip(path: Path, shape: tuple[int, int, int]) -> list[str]:
     return [str(preset.facts["frames_decoded"]), cell(default, preset.volume), cell(first, preset.volume)]
 
 
-def rows(dataset: NiftiDataset | VideoDataset) -> Iterator[Sequence[str]]:
-    compare = scan if isinstance(dataset, NiftiDataset) else clip
+def rows(dataset: Dataset) -> Iterator[Sequence[str]]:
+    compare = scan if isinstance(dataset, Dataset) else clip
     for sample in list_samples(dataset).samples:
         yield sample.id, *compare(sample.path, dataset.recipe.shape)
 
@@ -84,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
         catalog = load_catalog(Path(arguments[0]) if arguments else write_demo(Path(folder)))
         for dataset in catalog.datasets.values():
             print(f"\n{dataset.name}, {' x '.join(map(str, dataset.recipe.shape))}")
-            for row in (SCANS if isinstance(dataset, NiftiDataset) else CLIPS, *rows(dataset)):
+            for row in (SCANS if isinstance(dataset, Dataset) else CLIPS, *rows(dataset)):
                 print("| " + " | ".join(row) + " |", flush=True)
     return 0
 

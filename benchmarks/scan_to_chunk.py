@@ -17,11 +17,11 @@ import numpy as np
 from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
-from pipeline.catalog import CtRecipe
+from pipeline.build.worker import Task, hash_file, process
 from pipeline.convert import convert
-from pipeline.readers import READERS
+from pipeline.readers import SOURCE_TYPES
+from pipeline.recipe import CtRecipe
 from pipeline.store import write_chunk
-from pipeline.task import Task, hash_file, process
 
 SHAPE = (70, 224, 224)
 REPEATS = 5
@@ -63,7 +63,7 @@ def main() -> int:
         process(task)
         whole = seconds(lambda: process(task), REPEATS)
         script = seconds(lambda: usual_script(source, folder / "script.npy"), 2)
-        reading = seconds(lambda: READERS["nifti"].read(source), REPEATS)
+        reading = seconds(lambda: SOURCE_TYPES["nifti"].read(source), REPEATS)
         converting = seconds(lambda: convert(source, recipe), REPEATS)
         hashing = seconds(lambda: hash_file(source), REPEATS)
         volume = convert(source, recipe).volume

@@ -27,7 +27,7 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from model.stream import BATCHES_AHEAD, READERS, Part, batches, timed
+from model.stream import BATCHES_AHEAD, SOURCE_TYPES, Part, batches, timed
 from pipeline.store import Header, Row, Store, open_store, write_chunk, write_store
 
 SHAPE = (70, 224, 224)
@@ -197,7 +197,7 @@ def records(paths: list[str], labels: list[int]) -> tf.data.Dataset:
     parallel = len(paths) if len(paths) > 1 else None
     source = tf.data.TFRecordDataset(paths, buffer_size=2**20, num_parallel_reads=parallel)
     dataset = tf.data.Dataset.zip((source, tf.data.Dataset.from_tensor_slices(labels)))
-    return dataset.map(parse, num_parallel_calls=READERS).batch(BATCH).prefetch(BATCHES_AHEAD)
+    return dataset.map(parse, num_parallel_calls=SOURCE_TYPES).batch(BATCH).prefetch(BATCHES_AHEAD)
 
 
 def digest(dataset: tf.data.Dataset) -> str:
@@ -209,7 +209,7 @@ def digest(dataset: tf.data.Dataset) -> str:
 
 
 def monai(folder: Path, store: Store, python: Path | None) -> Iterator[Contender]:
-    for workers in (0, READERS) if python else ():
+    for workers in (0, SOURCE_TYPES) if python else ():
         sizes = (workers, BATCH, CLASSES, *SHAPE)
         arguments = [str(store.path / "volume/c"), str(folder / "monai"), *map(str, sizes)]
         other = subprocess.Popen(

@@ -15,7 +15,7 @@ from statistics import median
 import numpy as np
 
 from pipeline.store import CRC_BYTES, Header, Row, Store, open_store, write_chunk, write_store
-from pipeline.verify import verify
+from pipeline.store.verify import verify
 
 FULL = (70, 224, 224)
 TINY = (2, 4, 4)

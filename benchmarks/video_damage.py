@@ -19,10 +19,10 @@ from statistics import median
 
 import numpy as np
 
-from pipeline.catalog import VideoRecipe
 from pipeline.convert import convert
 from pipeline.errors import SourceError
 from pipeline.readers import video
+from pipeline.recipe import VideoRecipe
 
 SEEDS = 8
 HOLE = 2048

@@ -20,7 +20,7 @@ import psutil
 from build_growth import write_scans
 
 from pipeline.build import Options, build, make_plan
-from pipeline.catalog import NiftiDataset
+from pipeline.catalog.schema import Dataset
 
 SCANS = 240
 ROUNDS = 3
@@ -60,7 +60,7 @@ def killing(seconds: float, begun: threading.Event) -> Iterator[list[int]]:
         thread.join()
 
 
-def speed(dataset: NiftiDataset, store: Path, every: float) -> tuple[float, int]:
+def speed(dataset: Dataset, store: Path, every: float) -> tuple[float, int]:
     """Samples in a second from the first result to the last, and how many workers were killed."""
     times: list[float] = []
     begun = threading.Event()

@@ -5,13 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.catalog import NiftiDataset, VideoDataset
+from pipeline.build.worker import check_hash, hash_file
+from pipeline.catalog.schema import Dataset
 from pipeline.errors import Problem, SourceError
-from pipeline.quarantine import Quarantined
-from pipeline.readers import READERS
 from pipeline.readers.reading import Facts
-from pipeline.samples import Listing, Sample, list_samples
-from pipeline.task import check_hash, hash_file
+from pipeline.sources import Listing, Quarantined, Sample, list_samples
 
 
 @dataclass(frozen=True)
@@ -29,9 +27,7 @@ class Inspection:
     doubtful: tuple[Problem, ...]
 
 
-def check(
-    dataset: NiftiDataset | VideoDataset, *, deep: bool = False, allow_missing: bool = False
-) -> Inspection:
+def check(dataset: Dataset, *, deep: bool = False, allow_missing: bool = False) -> Inspection:
     """Look at all sources: their headers, or with ``deep`` every byte. Raises ConfigError."""
     listing = list_samples(dataset, allow_missing=allow_missing)
     looks = list(_look(dataset, listing.samples, deep))
@@ -45,16 +41,16 @@ def check(
         groups=len({sample.group or sample.id for sample in listing.samples}),
         smallest=tuple(map(min, zip(*shapes, strict=True))),
         largest=tuple(map(max, zip(*shapes, strict=True))),
-        kinds=dict(Counter(fact.get("orientation") or fact["codec"] for _, fact in facts).most_common()),
+        kinds=dict(Counter(fact[dataset.source_type.kind] for _, fact in facts).most_common()),
         bad=(*listing.unmatched, *(look for look in looks if isinstance(look, Quarantined))),
         doubtful=tuple(_doubts(facts)),
     )
 
 
 def _look(
-    dataset: NiftiDataset | VideoDataset, samples: tuple[Sample, ...], deep: bool
+    dataset: Dataset, samples: tuple[Sample, ...], deep: bool
 ) -> Iterator[Quarantined | tuple[Sample, Facts]]:
-    reader = READERS[dataset.type]
+    reader = dataset.source_type
     for sample in samples:
         try:
             facts = reader.read(sample.path).facts if deep else reader.inspect(sample.path)

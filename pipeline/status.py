@@ -5,13 +5,12 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from pipeline.catalog import NiftiDataset, VideoDataset
+from pipeline.build.worker import hash_file
+from pipeline.catalog.schema import Dataset
 from pipeline.errors import IntegrityError, SourceError
-from pipeline.quarantine import read_quarantine
 from pipeline.readers.reading import check_regular_file
-from pipeline.samples import Sample, list_samples
+from pipeline.sources import Sample, list_samples, read_quarantine
 from pipeline.store import Header, Row, is_store, open_store
-from pipeline.task import hash_file
 
 NAMED = 3  # sources named in a reason; the rest is counted
 
@@ -29,7 +28,7 @@ class Status:
     unfinished: int
 
 
-def status(dataset: NiftiDataset | VideoDataset, *, quick: bool = False) -> Status:
+def status(dataset: Dataset, *, quick: bool = False) -> Status:
     """Compare catalog, labels and sources with the store; ``quick`` does not hash the sources.
 
     Raises ConfigError if the sources cannot be listed.
@@ -52,7 +51,7 @@ def status(dataset: NiftiDataset | VideoDataset, *, quick: bool = False) -> Stat
     return Status(dataset.name, state, count, digest, tuple(reasons), len(quarantined), unfinished)
 
 
-def _header_reasons(dataset: NiftiDataset | VideoDataset, header: Header) -> Iterator[str]:
+def _header_reasons(dataset: Dataset, header: Header) -> Iterator[str]:
     recipe = dataset.recipe_json
     for key in sorted({*recipe, *header.recipe}):
         old, new = header.recipe.get(key), recipe.get(key)

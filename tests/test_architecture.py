@@ -14,17 +14,23 @@ TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path
 NAMES = list(TREES)
 
 HOMES = {
-    "yaml": {"pipeline/yaml_nodes.py"},
-    "pydantic": {"pipeline/catalog.py"},
-    "nibabel": {"pipeline/readers/nifti.py", "pipeline/demo.py"},
+    "yaml": {"pipeline/catalog/yaml_nodes.py"},
+    "pydantic": {
+        "pipeline/recipe.py",
+        "pipeline/catalog/schema.py",
+        "pipeline/catalog/load.py",
+        "pipeline/catalog/faults.py",
+        "pipeline/readers/__init__.py",
+    },
+    "nibabel": {"pipeline/readers/nifti.py", "pipeline/readers/orientation.py", "pipeline/demo.py"},
     "isal": {"pipeline/readers/nifti.py"},
     "cv2": {"pipeline/readers/video.py", "pipeline/demo.py"},
     "scipy": {"pipeline/siz.py", "pipeline/demo.py"},
-    "zarr": {"pipeline/store.py"},
-    "google_crc32c": {"pipeline/store.py"},
-    "dask": {"pipeline/build.py"},
-    "distributed": {"pipeline/build.py"},
-    "threadpoolctl": {"pipeline/build.py"},
+    "zarr": {"pipeline/store/layout.py", "pipeline/store/open.py"},
+    "google_crc32c": {"pipeline/store/chunks.py"},
+    "dask": {"pipeline/build/execute.py", "pipeline/build/plan.py"},
+    "distributed": {"pipeline/build/execute.py", "pipeline/build/plan.py"},
+    "threadpoolctl": {"pipeline/build/execute.py"},
     "click": {"cli.py", "pipeline/console.py"},
     "h5py": {"model/weights.py"},
     "matplotlib": {"model/plots.py"},
@@ -32,7 +38,7 @@ HOMES = {
 }
 # Signatures that are promised to users with an option by position.
 POSITIONAL_OPTIONS = {
-    ("pipeline/draw.py", "assign"),
+    ("pipeline/split/assignment.py", "assign"),
     ("model/network.py", "viptt_net"),
     ("model/network.py", "small_net"),
 }

@@ -1,26 +1,30 @@
-"""One source type = one file here: a path goes in, an array with its facts comes out.
+"""One type of source = one file here = one record: a path goes in, an array with its facts comes out.
 
 Arrays are (depth, height, width): slices or frames, rows, columns.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+import json
+from collections.abc import Mapping
+from typing import Any
 
+from pydantic import ValidationError
+
+from pipeline.errors import ConfigError
 from pipeline.readers import nifti, video
-from pipeline.readers.reading import Facts, Reading
+from pipeline.readers.reading import SourceType
+from pipeline.recipe import Recipe
+
+SOURCE_TYPES: dict[str, SourceType] = {source.name: source for source in (nifti.SOURCE, video.SOURCE)}
 
 
-@dataclass(frozen=True)
-class Reader:
-    """How one type of source is recognised, read, and looked at without reading its pixels."""
+def recipe_from(document: Mapping[str, Any]) -> Recipe:
+    """The recipe that stands in a store or a run: ``Recipe.as_json`` read back.
 
-    suffixes: tuple[str, ...]
-    read: Callable[[Path], Reading]
-    inspect: Callable[[Path], Facts]
-
-
-READERS: Mapping[str, Reader] = {
-    "nifti": Reader(nifti.SUFFIXES, nifti.read, nifti.inspect),
-    "video": Reader(video.SUFFIXES, video.read, video.inspect),
-}
+    Raises ConfigError if it is none that this version knows.
+    """
+    try:
+        parameters = {key: value for key, value in document.items() if key != "type"}
+        return SOURCE_TYPES[document["type"]].recipe.model_validate_json(json.dumps(parameters))
+    except (AttributeError, KeyError, TypeError, ValidationError):
+        reason = f"this version cannot follow {json.dumps(document)[:200]}"
+        raise ConfigError.of("recipe", "unknown-recipe", reason, "use the version that made it") from None

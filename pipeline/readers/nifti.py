@@ -19,26 +19,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-import nibabel as nib
 import numpy as np
 from isal.igzip_lib import IsalError
 from isal.isal_zlib import decompressobj
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
-from nibabel.orientations import (
-    apply_orientation,
-    axcodes2ornt,
-    io_orientation,
-    ornt2axcodes,
-    ornt_transform,
-)
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from pipeline.errors import SourceError
-from pipeline.readers.reading import Facts, Reading, check_regular_file, check_size
+from pipeline.preset_2021 import scale_ct_2021, unlike_2021
+from pipeline.readers.orientation import FETCH, Float64, affine_of, axes_of, canonical_view
+from pipeline.readers.reading import Facts, Reading, SourceType, check_regular_file, check_size
+from pipeline.recipe import CtRecipe
+from pipeline.scale import finite, in_range, scale_ct
 
-Float64 = NDArray[np.float64]
 SUFFIXES = (".nii.gz", ".nii")
 BAD_GZIP: type[Exception] = IsalError  # type: ignore[assignment]  # its stub calls the class an instance
 GZIP = b"\x1f\x8b"
@@ -49,9 +44,6 @@ EXTENSION_BYTES = 16  # at least, in each
 PIECE_BYTES = 1 << 16
 BOMB_BYTES = 1 << 28  # a small file may not declare more than this ...
 BOMB_RATIO = 200  # ... if it is this many times as much as the file holds; CT compresses 2 to 20 times
-CANONICAL = axcodes2ornt("LPS")
-FETCH = "fetch or export it again"
-VOXEL_APART = 1.0  # qform and sform may place a corner of the volume so many voxels apart: rounding, shear
 
 
 @dataclass(frozen=True)
@@ -84,7 +76,7 @@ def read(path: Path, *, canonical: bool = True) -> Reading:
     layout = _inspected(path)
     data, extra = _content(path, layout)
     stored = _scaled(_voxels(data, layout), layout)
-    array = _canonical(stored, layout.affine) if canonical else stored.T
+    array = canonical_view(stored, layout.affine) if canonical else stored.T
     return Reading(array, _facts(layout, array, extra))
 
 
@@ -214,7 +206,7 @@ def _layout(path: Path, start: bytes) -> _Layout:
         reason = f"voxels of type {dtype}"
         raise SourceError.of(path, "unsupported-dtype", reason, "convert it to integers or floats")
     slope, inter, notes = _scaling(path, header)
-    affine, more = _affine(path, header)
+    affine, more = affine_of(path, header)
     offset = _offset(path, header)
     _check_extensions(path, header, start[:offset])
     return _Layout(shape, dtype, offset, slope, inter, affine, tuple(notes + more))
@@ -290,56 +282,6 @@ def _scaling(path: Path, header: Nifti1Header) -> tuple[float, float, list[str]]
     return float(slope), float(inter or 0.0), []
 
 
-def _affine(path: Path, header: Nifti1Header) -> tuple[Float64, list[str]]:
-    """The voxel-to-world matrix (mm), and what is doubtful about it."""
-    with np.errstate(invalid="ignore"):  # a NaN may be a signalling one
-        pixdim = header["pixdim"][1:4].astype(float)
-    if not (np.isfinite(pixdim).all() and (pixdim > 0).all() and (pixdim < 1000).all()):
-        raise SourceError.of(path, "bad-spacing", f"voxels of {pixdim.tolist()} mm", FETCH)
-    forms = int(header["sform_code"]) > 0, int(header["qform_code"]) > 0
-    if abs(header["pixdim"][0]) != 1:
-        header["pixdim"][0] = 1  # nifti1.h: a qfac that is not set means 1
-    try:
-        with np.errstate(all="ignore"):
-            affine = np.asarray(header.get_best_affine(), np.float64)
-    except (HeaderDataError, ValueError) as error:
-        raise SourceError.of(path, "bad-affine", str(error), FETCH) from None
-    if not _tells_axes_apart(affine):
-        raise SourceError.of(path, "bad-affine", "its voxel-to-world matrix is singular or absurd", FETCH)
-    if not any(forms):
-        return affine, ["orientation assumed: neither qform nor sform is set"]
-    spacing = nib.affines.voxel_sizes(affine)
-    if not np.allclose(spacing, pixdim, rtol=0.01, atol=1e-3):
-        said = f"sform says {np.round(spacing, 3).tolist()} mm, pixdim {np.round(pixdim, 3).tolist()} mm"
-        return affine, [f"form-conflict: {said}; the sform is used"]
-    return affine, _conflict(header, affine) if all(forms) else []
-
-
-def _conflict(header: Nifti1Header, affine: Float64) -> list[str]:
-    """Whether the qform places the volume elsewhere than the sform, by the corners of both."""
-    try:
-        with np.errstate(all="ignore"):
-            other = np.asarray(header.get_qform(), np.float64)
-    except (HeaderDataError, ValueError):
-        return ["form-conflict: its qform is not a rotation; the sform is used"]
-    last = header["dim"][1:4].astype(np.float64) - 1
-    corners = np.array([[*(last * corner), 1] for corner in np.ndindex(2, 2, 2)])
-    with np.errstate(all="ignore"):  # an offset may be anything
-        apart = float(np.linalg.norm((corners @ (affine - other).T)[:, :3], axis=1).max())
-    if apart <= VOXEL_APART * nib.affines.voxel_sizes(affine).max():
-        return []
-    return [f"form-conflict: sform and qform place a corner {apart:.4g} mm apart; the sform is used"]
-
-
-def _tells_axes_apart(affine: Float64) -> bool:
-    """Whether every step is under a metre, and each voxel axis has a world axis of its own."""
-    if not (np.isfinite(affine).all() and (np.abs(affine[:3, :3]) < 1000).all()):
-        return False
-    with np.errstate(all="ignore"):
-        singular = abs(np.linalg.det(affine[:3, :3])) < 1e-9
-        return not singular and bool(np.isfinite(io_orientation(affine)).all())
-
-
 # --- values -------------------------------------------------------------------------------------
 
 
@@ -353,20 +295,12 @@ def _scaled(stored: NDArray[Any], layout: _Layout) -> NDArray[Any]:
     return scaled
 
 
-def _canonical(array: NDArray[Any], affine: Float64) -> NDArray[Any]:
-    """From (i, j, k) as stored to (depth, height, width) = (S, P, L); a view, no copy."""
-    turned: NDArray[Any] = apply_orientation(array, ornt_transform(io_orientation(affine), CANONICAL))
-    return turned.T
-
-
 def _header_facts(layout: _Layout) -> Facts:
-    orientation = io_orientation(layout.affine)
-    order = np.argsort(ornt_transform(orientation, CANONICAL)[:, 0])[::-1]
-    spacing = nib.affines.voxel_sizes(layout.affine)
+    letters, order, spacing = axes_of(layout.affine)
     return {
         "shape": [int(layout.shape[axis]) for axis in order],
-        "spacing_mm": [round(float(spacing[axis]), 4) for axis in order],
-        "orientation": "".join(ornt2axcodes(orientation)),
+        "spacing_mm": spacing,
+        "orientation": letters,
         "dtype": layout.dtype.newbyteorder("=").name,
         "slope": layout.slope,
         "inter": layout.inter,
@@ -382,3 +316,19 @@ def _facts(layout: _Layout, array: NDArray[Any], extra: int) -> Facts:
     if extra:
         facts["warnings"].append(f"{extra} bytes after the voxels")
     return {**facts, "nonfinite": nonfinite}
+
+
+# --- the type -----------------------------------------------------------------------------------
+
+
+def convert(path: Path, recipe: CtRecipe) -> Reading:
+    """Values in [0, 1] at the recipe's shape. Raises SourceError as ``read``, non-finite, out-of-range."""
+    reading = read(path, canonical=recipe.preset is None)
+    hounsfield = in_range(path, finite(path, reading, recipe.window[0]))
+    if recipe.preset is None:
+        return Reading(scale_ct(hounsfield, recipe), reading.facts)
+    reading.facts["warnings"] += unlike_2021(reading)
+    return Reading(scale_ct_2021(hounsfield, recipe), reading.facts)
+
+
+SOURCE = SourceType("nifti", SUFFIXES, CtRecipe, inspect, read, convert, kind="orientation")

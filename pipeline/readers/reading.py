@@ -1,6 +1,7 @@
 """What every reader gives, and the gate that every source passes before a decoder sees it."""
 
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SourceError
+from pipeline.recipe import Recipe
 
 MAX_VALUES = 1 << 31
 MAX_SIDE = (1 << 15) - 1  # what NIfTI-1 can say; SIZ takes about 3 kB for each sample of an axis
@@ -24,6 +26,24 @@ class Reading:
 
     array: NDArray[Any]
     facts: Facts
+
+
+@dataclass(frozen=True)
+class SourceType:
+    """Everything that the program knows of one type of source; the types stand in ``SOURCE_TYPES``.
+
+    ``suffixes`` are lower-case ends of file names. ``recipe`` is the class of its recipes, whose defaults
+    are the type's. ``inspect`` gives the facts of a file without its pixels, ``read`` the whole array,
+    ``convert`` values in [0, 1] at the recipe's shape. ``kind`` is the fact by which files are counted.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    recipe: type[Recipe]
+    inspect: Callable[[Path], Facts]
+    read: Callable[[Path], Reading]
+    convert: Callable[[Path, Any], Reading]
+    kind: str
 
 
 def check_regular_file(path: Path) -> None:

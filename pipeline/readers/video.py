@@ -27,8 +27,10 @@ from numpy.typing import NDArray
 from pipeline.errors import ConfigError, ResourceError, SourceError
 from pipeline.readers import pictures
 from pipeline.readers.containers import RAW, Container, known_codec, look
-from pipeline.readers.reading import Facts, Reading, check_regular_file, check_size
+from pipeline.readers.reading import Facts, Reading, SourceType, check_regular_file, check_size
 from pipeline.readers.remarks import Remarks, ask_for_errors, listening
+from pipeline.recipe import VideoRecipe
+from pipeline.scale import choose_frames, scale_video
 
 SUFFIXES = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpeg", ".mpg")
 FETCH = "fetch or export it again"
@@ -297,3 +299,12 @@ def _least(path: Path, container: Container, declared: int) -> float:
         return frames - max(1, MISSING * frames, min(container.repeats, UNSURE * frames))
     believable = declared * MIN_FRAME_BYTES < path.stat().st_size
     return (1 - UNSURE) * declared if believable else 0
+
+
+def convert(path: Path, recipe: VideoRecipe) -> Reading:
+    """Values in [0, 1] at the recipe's shape. Raises SourceError as ``read``, and too-short."""
+    reading = read(path, size=recipe.shape[1:] if recipe.preset else None)
+    return Reading(scale_video(choose_frames(path, reading.array, recipe), recipe), reading.facts)
+
+
+SOURCE = SourceType("video", SUFFIXES, VideoRecipe, inspect, read, convert, kind="codec")

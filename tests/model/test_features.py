@@ -18,7 +18,7 @@ from model.network import MODELS, classifier, encoder, fix_adapter, freeze_backb
 from model.run import Settings, load_network
 from model.stream import batches, open_part, stream
 from model.train import train
-from pipeline.derive import Derived, derive
+from pipeline.build.features import Derived, derive
 from pipeline.errors import ConfigError, IntegrityError
 from pipeline.store import Store, features_of, open_store
 

@@ -165,7 +165,7 @@ def test_every_epoch_sees_each_sample_once_in_an_order_of_its_own(
         return real(self, indices)
 
     monkeypatch.setattr(Store, "read_batch", reading)
-    monkeypatch.setattr("model.stream.READERS", 1)
+    monkeypatch.setattr("model.stream.SOURCE_TYPES", 1)
     trained(replace(SETTINGS, epochs=2))
     train_ids = [f"S{n:03d}" for n in range(3, 12)]
     val_ids = ["S000", "S001", "S002"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from faults import CRASHED, STRUCK, UNSTRUCK, Strike, complete_or_absent, in_child, tree
 
-from pipeline.derive import derive
+from pipeline.build.features import derive
 from pipeline.errors import VipttError
 from pipeline.store import features_of, open_store
 

@@ -11,7 +11,7 @@ import pytest
 from pipeline.errors import IntegrityError
 from pipeline.split import make_split, read_split, write_split
 from pipeline.store import Header, Row, Store, open_store, small_files, write_chunk, write_store
-from pipeline.verify import verify
+from pipeline.store.verify import verify
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

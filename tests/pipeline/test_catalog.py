@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.catalog import Catalog, CtRecipe, VideoRecipe, json_schema, load_catalog, select
+from pipeline.catalog import Catalog, json_schema, load_catalog, select
+from pipeline.catalog.yaml_nodes import plain, read_yaml
 from pipeline.errors import ConfigError
-from pipeline.store import canonical_json
-from pipeline.yaml_nodes import plain, read_yaml
+from pipeline.files import canonical_json
+from pipeline.recipe import CtRecipe, VideoRecipe
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 GOOD = """\
@@ -234,7 +235,7 @@ REFUSED = {  # old text, new text, code, path in the document, part of the line;
     "no path": ("    path: raw\n", "", "missing-key", f"{CT}.path", "`path` is missing"),
     "no label": ("label: TypeOfTB, ", "", "missing-key", f"{CT}.labels", "`label` is missing"),
     "no split file": ("file: splits/ct.json, ", "", "missing-key", f"{CT}.split.file", "`file` is missing"),
-    "type": ("type: nifti", "type: nifty", "unknown-type", CT, "use one of 'nifti', 'video'"),
+    "type": ("type: nifti", "type: nifty", "unknown-type", CT, "did you mean `nifti`"),
     "no type": ("    type: nifti\n", "", "unknown-type", CT, "nifti, video"),
     "dataset is text": ("datasets:\n", "datasets:\n  other: x\n", "bad-value", "datasets.other", '"x"'),
     "dataset is empty": ("datasets:\n", "datasets:\n  other:\n", "bad-value", "datasets.other", "null"),

@@ -22,8 +22,8 @@ from test_fuzz import memory_of
 from test_isolation import Clumsy, Glutton, Hang, Segfault
 
 from pipeline.build import Options, build, make_plan
+from pipeline.build.staging import Staging
 from pipeline.catalog import load_catalog
-from pipeline.staging import Staging
 from pipeline.store import open_store
 
 MIB = 1 << 20

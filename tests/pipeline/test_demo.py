@@ -15,7 +15,7 @@ from scipy import ndimage
 from pipeline.catalog import load_catalog
 from pipeline.demo import ACTIONS, TB_TYPES, write_demo
 from pipeline.errors import ConfigError
-from pipeline.samples import list_samples
+from pipeline.sources import list_samples
 
 SCANS = 6
 

@@ -15,11 +15,11 @@ import tensorstore
 import xarray
 from faults import KILLED, STRUCK, UNSTRUCK, tree
 
-from pipeline.derive import Derived, derive
+from pipeline.build.features import Derived, derive
+from pipeline.build.staging import open_staging
 from pipeline.errors import BusyError, ConfigError, IntegrityError
-from pipeline.staging import open_staging
 from pipeline.store import Header, Row, Store, features_of, open_store, write_chunk, write_store
-from pipeline.verify import verify
+from pipeline.store.verify import verify
 
 SHAPE = (3, 4, 5)
 RECIPE = {"shape": [3, 5], "dtype": "float32", "network": "means"}

@@ -38,11 +38,13 @@ import numpy as np
 import pytest
 
 from pipeline.build import Options, build, make_plan
-from pipeline.catalog import CtRecipe, load_catalog
+from pipeline.catalog import load_catalog
 from pipeline.convert import Conversion, convert
 from pipeline.errors import SourceError
-from pipeline.quarantine import read_quarantine
-from pipeline.store import canonical_json, open_store
+from pipeline.files import canonical_json
+from pipeline.recipe import CtRecipe
+from pipeline.sources import read_quarantine
+from pipeline.store import open_store
 
 MIB = 1 << 20
 RECIPES = tuple(CtRecipe(shape=(4, 8, 8), dtype=dtype) for dtype in ("float16", "float32", "uint8"))

@@ -25,7 +25,7 @@ from test_yaml_nodes import REFUSED
 
 from pipeline.catalog import load_catalog
 from pipeline.errors import ConfigError
-from pipeline.samples import list_samples
+from pipeline.sources import list_samples
 
 SECONDS = 0.1  # of processor time for one text
 ROOM = 64 * MIB  # above what the imports take

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from pipeline.build import Options, build, make_plan
-from pipeline.catalog import CtRecipe, VideoRecipe, load_catalog, recipe_from
+from pipeline.build.convert_files import Arrival, convert_incoming, list_incoming
+from pipeline.catalog import load_catalog
 from pipeline.errors import ConfigError, ResourceError
-from pipeline.incoming import Arrival, convert_incoming, list_incoming
-from pipeline.quarantine import Quarantined
+from pipeline.readers import recipe_from
+from pipeline.recipe import CtRecipe, VideoRecipe
+from pipeline.sources import Quarantined
 from pipeline.store import open_store
 
 SYNC = Options(scheduler="sync")

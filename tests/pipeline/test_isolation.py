@@ -14,7 +14,8 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
-from pipeline.build import TASKS_HELD, Options, build, make_plan
+from pipeline.build import Options, build, make_plan
+from pipeline.build.execute import TASKS_HELD
 from pipeline.catalog import load_catalog
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not see the tests

@@ -9,9 +9,11 @@ import pytest
 from scipy import ndimage
 
 from pipeline.build import Options, build, make_plan
-from pipeline.catalog import CtRecipe, VideoRecipe, load_catalog, recipe_from
+from pipeline.catalog import load_catalog
 from pipeline.convert import convert
 from pipeline.errors import SourceError
+from pipeline.readers import recipe_from
+from pipeline.recipe import CtRecipe, VideoRecipe
 from pipeline.status import status
 from pipeline.store import open_store
 

@@ -6,7 +6,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import Problem
-from pipeline.quarantine import COLUMNS, Quarantined, read_quarantine, write_quarantine
+from pipeline.sources import Quarantined, read_quarantine, write_quarantine
+from pipeline.sources.quarantine import COLUMNS
 
 
 def entry(

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pipeline.read_ahead import prefetch, read_ahead
+from pipeline.build.read_ahead import prefetch, read_ahead
 
 
 def cached(path):

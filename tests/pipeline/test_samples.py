@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from pipeline.catalog import load_catalog
 from pipeline.errors import ConfigError
-from pipeline.samples import find_sources, list_samples
+from pipeline.sources import list_samples
+from pipeline.sources.discover import find_sources
 
 HEADER = "FileName,TypeOfTB,PatientID"
 LABELS = "{file: labels.csv, id: FileName, label: TypeOfTB, group: PatientID}"

@@ -13,7 +13,7 @@ from pipeline.catalog import load_catalog
 from pipeline.errors import IntegrityError
 from pipeline.status import status
 from pipeline.store import open_store
-from pipeline.verify import verify
+from pipeline.store.verify import verify
 
 SYNC = Options(scheduler="sync")
 

@@ -20,27 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, IntegrityError, Problem
-from pipeline.staging import (
-    Entry,
-    Staging,
-    open_staging,
-    publish_changes,
-    published,
-    read_entry,
-    remove,
-    write_entry,
-)
-from pipeline.store import (
-    FEATURES,
-    Header,
-    Json,
-    Row,
-    Store,
-    canonical_json,
-    features_of,
-    is_intact,
-    write_chunk,
-)
+from pipeline.build.staging import Entry, Staging, open_staging, read_entry, remove, write_entry
+from pipeline.store.publish import publish_changes, published
+from pipeline.store import FEATURES, Header, Json, Row, features_of
+from pipeline.store import Store
+from pipeline.files import canonical_json
+from pipeline.store import is_intact, write_chunk
 
 Compute = Callable[[NDArray[Any]], NDArray[Any]]
 Report = Callable[[int], None]
@@ -103,7 +88,7 @@ def derive(
                 report(volumes.header.volume_bytes)
         rows = [_row(row, made[index].sha256) for index, row in enumerate(volumes.rows)]
         chunks = [made[index].chunk for index in range(len(rows))]
-        digest, changed = publish_changes(staging, target, previous, header, rows, chunks)
+        digest, changed = publish_changes(staging.root, target, previous, header, rows, chunks)
         remove(staging)
     seconds = time.perf_counter() - start
     return Derived(target, digest, len(rows), len(rows) - reused, reused, changed, seconds, warnings)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import IntegrityError, Problem
-from pipeline.store import CRC_BYTES, REBUILD, ROOT, Store, open_store, small_files
+from pipeline.store.format import CRC_BYTES, REBUILD, ROOT, small_files
+from pipeline.store.open import Store, open_store
 
 
 @dataclass(frozen=True)

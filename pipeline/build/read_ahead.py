@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 
-from pipeline.task import Task
+from pipeline.build.worker import Task
 
 STEP_BYTES = 1 << 17  # what a system reads ahead at once, at least
 MOST_BYTES = 1 << 28  # of one source: what is far ahead may be gone again when it is needed

@@ -12,286 +12,34 @@ the sample with that id, that source, or that file name, with or without suffixe
 """
 
 import csv
-import hashlib
 import io
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import ConfigError, IntegrityError, Problem, ResourceError, active, inert, some
+from pipeline.errors import ConfigError, IntegrityError, active, inert, some
+from pipeline.split.file import Split, read_split
+from pipeline.split.strict import is_text, list_of, map_of, read_json
+from pipeline.split.terms import REDRAW, TEST, TRAIN, VAL
 
-if TYPE_CHECKING:  # reading our own file needs nothing but the standard library
+if TYPE_CHECKING:
     from pipeline.store import Row, Store
 
-FORMAT = 1
-TRAIN, VAL, TEST = "train", "val", "test"
-REDRAW = "run `viptt split` again"
-
-Parts = Mapping[str, Sequence[str]]
-
-
-@dataclass(frozen=True)
-class Split:
-    """Named, disjoint lists of sample ids, bound to a store, and what there is to say about them.
-
-    ``counts`` is part → class → samples, ``groups`` part → groups, ``leaked`` part → samples of which
-    a sample of the same group is in the train part (without one: in another part). ``class_weights``
-    is n / (classes * n_c) over the train part. ``excluded`` are ids left out on purpose.
-    """
-
-    dataset: str
-    store_digest: str
-    method: str
-    seed: int
-    fractions: Mapping[str, float]
-    parts: Mapping[str, tuple[str, ...]]
-    counts: Mapping[str, Mapping[str, int]]
-    class_weights: Mapping[str, float]
-    groups: Mapping[str, int]
-    leaked: Mapping[str, int]
-    excluded: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
-def train_part(fractions: Mapping[str, float]) -> str:
-    """The part that is trained on: ``train``, or else the largest."""
-    return TRAIN if TRAIN in fractions else max(fractions, key=lambda name: fractions[name])
-
-
-def class_weights(counts: Mapping[str, int]) -> dict[str, float]:
-    """n / (classes * n_c), what scikit-learn calls balanced; 0 for a class that is not there."""
-    present = sum(count > 0 for count in counts.values())
-    return {
-        name: sum(counts.values()) / (present * count) if count else 0.0 for name, count in counts.items()
-    }
-
-
-# --- the file -----------------------------------------------------------------------------------
-
-
-def write_split(path: Path | str, split: Split) -> None:
-    """Write a split file, whole or not at all; the same split gives the same bytes."""
-    from pipeline.store import write_durably  # brings NumPy and Zarr with it
-
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError.of(path, "cannot-write", str(error.strerror), "choose another folder") from error
-    write_durably(path, split_json(split).encode())
-
-
-def split_json(split: Split) -> str:
-    """The text of a split file; ASCII, so that ids of any bytes survive."""
-    document = {
-        "format": FORMAT,
-        "dataset": split.dataset,
-        "store_digest": split.store_digest,
-        "method": split.method,
-        "seed": split.seed,
-        "fractions": dict(split.fractions),
-        "splits": {name: list(ids) for name, ids in split.parts.items()},
-        "counts": {name: dict(counts) for name, counts in split.counts.items()},
-        "class_weights": dict(split.class_weights),
-        "groups": dict(split.groups),
-        "leaked": dict(split.leaked),
-        "excluded": list(split.excluded),
-        "warnings": list(split.warnings),
-    }
-    return _rendered({**document, "digest": _digest(document)})
-
-
-def _rendered(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, indent=1) + "\n"
-
-
-def _digest(document: Mapping[str, Any]) -> str:
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-
-
-def read_split(path: Path | str, *, edited: bool = False) -> Split:
-    """Read a split file and refuse anything that is not one, or not the one that was written.
-
-    ``edited=True`` accepts a file that was changed by hand, if it still makes sense. A file with
-    nothing but the keys of CONTRACT 5, as another tool may write it, needs no digest.
-    Raises IntegrityError, one line per fault, each naming the file.
-    """
-    path = Path(path)
-    document = read_json(path)
-    _check_shape(path, document)
-    bare = {key: value for key, value in document.items() if key != "digest"}
-    ours = set(document) - set(_REQUIRED)
-    sound = document.get("digest") == _digest(bare) and path.read_bytes() == _rendered(document).encode()
-    if ours and not edited and not sound:
-        remedy = f"{REDRAW}, or accept the edit with `viptt split --import {path}`"
-        raise IntegrityError.of(path, "split-edited", "its content is not what was written", remedy)
-    return _from_document(document)
-
-
-def read_json(path: Path) -> Any:
-    """Parse a JSON file that must not be cut, name a key twice, or hold NaN."""
-    if not path.is_file():
-        reason = "it is not a file" if path.exists() else "there is no such file"
-        raise IntegrityError.of(path, "split-missing", reason, "run `viptt split` first")
-    try:
-        return json.loads(path.read_bytes().decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except OSError as error:
-        raise ResourceError.of(path, "cannot-read", str(error.strerror), "fix permissions") from error
-    except (ValueError, RecursionError) as error:
-        raise IntegrityError.of(path, "split-damaged", f"it is not sound JSON: {error}", REDRAW) from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
-    if twice:
-        raise ValueError(f"the key {twice[0]!r} is there twice")
-    return dict(pairs)
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a number")
-
-
-Check = Callable[[Any], bool]
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _count(value: Any) -> bool:
-    return _whole(value) and value >= 0
-
-
-def _number(value: Any) -> bool:
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
-    )
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str) and value != ""
-
-
-def _list(check: Check) -> Check:
-    return lambda value: isinstance(value, list) and all(map(check, value))
-
-
-def _map(check: Check) -> Check:
-    return lambda value: isinstance(value, dict) and all(map(check, value.values()))
-
-
-_REQUIRED: Mapping[str, Check] = {
-    "format": _whole,
-    "dataset": _text,
-    "store_digest": _text,
-    "method": _text,
-    "seed": _whole,
-    "fractions": _map(_number),
-    "splits": _map(_list(_text)),
-    "counts": _map(_map(_count)),
-}
-_OPTIONAL: Mapping[str, Check] = {
-    "class_weights": _map(_number),
-    "groups": _map(_count),
-    "leaked": _map(_count),
-    "excluded": _list(_text),
-    "warnings": _list(_text),
-    "digest": _text,
-}
-
-
-def _check_shape(path: Path, document: Any) -> None:
-    keys = set(document) if isinstance(document, dict) else set()
-    if "splits" not in keys or "store_digest" not in keys:
-        remedy = "give a split file of viptt, or bring this one in with `viptt split --import`"
-        raise IntegrityError.of(path, "split-foreign", "it was not made by viptt", remedy)
-    if document.get("format") != FORMAT:
-        reason = f"format {document.get('format')!r}; this version reads format {FORMAT}"
-        raise IntegrityError.of(path, "split-format", reason, f"{REDRAW} with this version")
-    missing, unknown = set(_REQUIRED) - keys, keys - set(_REQUIRED) - set(_OPTIONAL)
-    checks = {**_REQUIRED, **_OPTIONAL}
-    wrong = sorted(key for key in keys & set(checks) if not checks[key](document[key]))
-    for words, found in (
-        ("it lacks", missing),
-        ("it has the unknown", unknown),
-        ("of a wrong type is", wrong),
-    ):
-        if found:
-            raise IntegrityError.of(path, "split-keys", f"{words} {', '.join(sorted(found))}", REDRAW)
-    problems = id_problems(path, document["splits"]) + _sum_problems(path, document)
-    if problems:
-        raise IntegrityError(*problems)
-
-
-def _sum_problems(path: Path, document: Mapping[str, Any]) -> list[Problem]:
-    names = set(document["splits"])
-    if not names or set(document["fractions"]) != names or set(document["counts"]) != names:
-        return [
-            Problem(str(path), "split-parts", "splits, fractions and counts name different parts", REDRAW)
-        ]
-    if abs(sum(document["fractions"].values()) - 1) > 1e-6:
-        return [Problem(str(path), "split-fractions", "the fractions do not sum to 1", REDRAW)]
-    off = [
-        name
-        for name in sorted(names)
-        if sum(document["counts"][name].values()) != len(document["splits"][name])
-    ]
-    reason = f"the counts do not fit the ids of {', '.join(off)}"
-    return [Problem(str(path), "split-counts", reason, REDRAW)] if off else []
-
-
-def id_problems(where: object, parts: Parts) -> list[Problem]:
-    """Ids that could lead out of a folder, and ids that are there twice."""
-    times = Counter(sample for ids in parts.values() for sample in ids)
-    unsafe = sorted(filter(_unsafe, times))
-    twice = sorted(sample for sample, count in times.items() if count > 1)
-    problems = []
-    if unsafe:
-        reason = f"a path or control character in {some([ascii(sample) for sample in unsafe], 'id')}"
-        problems.append(Problem(str(where), "unsafe-id", reason, REDRAW))
-    if twice:
-        problems.append(
-            Problem(str(where), "id-twice", f"in two parts or twice in one: {some(twice, 'id')}", REDRAW)
-        )
-    return problems
-
-
-def _unsafe(sample: str) -> bool:
-    control = any(ord(letter) < 32 or ord(letter) == 127 for letter in sample)
-    return control or ".." in re.split(r"[/\\]", sample) or bool(re.match(r"[/\\]|[A-Za-z]:[/\\]", sample))
-
-
-def _from_document(document: Mapping[str, Any]) -> Split:
-    counts = document["counts"]
-    return Split(
-        dataset=document["dataset"],
-        store_digest=document["store_digest"],
-        method=document["method"],
-        seed=document["seed"],
-        fractions=document["fractions"],
-        parts={name: tuple(ids) for name, ids in document["splits"].items()},
-        counts=counts,
-        class_weights=document.get("class_weights", class_weights(counts[train_part(document["fractions"])])),
-        groups=document.get("groups", {}),
-        leaked=document.get("leaked", {}),
-        excluded=tuple(document.get("excluded", ())),
-        warnings=tuple(document.get("warnings", ())),
-    )
-
-
-# --- lists of others ----------------------------------------------------------------------------
-
 Files = Mapping[str, str]  # file name → text
+
+
 Rows = Mapping[str, "Row"]  # id → row
+
+
 UCF_NAME = re.compile(r"(?P<part>[A-Za-z][\w-]*?)list(?P<number>\d+)\.txt")
+
+
 COVIDX_NAME = re.compile(r"(?P<before>.*?)(?P<part>train|val|test)(?P<after>_COVIDx.*\.txt)")
+
+
 FOLD_NAME = re.compile(r"fold-(\d+)")
 
 
@@ -396,9 +144,6 @@ def _folds(split: Split) -> list[str]:
     raise ConfigError.of(split.dataset, "split-parts", reason, "use parts train and val, or folds; or csv")
 
 
-# nnU-Net ------------------------------------------------------------------------------------------
-
-
 def _to_nnunet(split: Split, rows: Rows, classes: Sequence[str]) -> Files:
     test = {TEST: list(split.parts[TEST])} if TEST in split.parts else {}
     folds = _folds(split)
@@ -412,7 +157,7 @@ def _to_nnunet(split: Split, rows: Rows, classes: Sequence[str]) -> Files:
 
 def _from_nnunet(path: Path, fold: int | None) -> dict[str, list[str]]:
     entries = read_json(path)
-    sound = _list(_map(_list(_text)))
+    sound = list_of(map_of(list_of(is_text)))
     if not sound(entries) or not entries or not all({TRAIN, VAL} <= set(entry) for entry in entries):
         raise _foreign(path, "it is not a list of train and val lists")
     if fold is not None or len(entries) == 1:
@@ -431,9 +176,6 @@ def _fold_number(path: Path, fold: int, folds: int) -> int:
         reason = f"there is no fold {fold}; it has 0 to {folds - 1}"
         raise ConfigError.of(path, "no-such-fold", reason, "choose one of them with `--fold N`")
     return fold
-
-
-# UCF ----------------------------------------------------------------------------------------------
 
 
 def _to_ucf(split: Split, rows: Rows, classes: Sequence[str]) -> Files:
@@ -468,9 +210,6 @@ def _beside(path: Path, pattern: re.Pattern[str], *same: str) -> list[tuple[str,
     return [(name, files[name]) for name in [*known, *(name for name in files if name not in known)]]
 
 
-# COVIDx-CT ----------------------------------------------------------------------------------------
-
-
 def _to_covidx(split: Split, rows: Rows, classes: Sequence[str]) -> Files:
     return {
         f"{part}_COVIDx_CT-{split.dataset}.txt": "".join(_covidx_line(rows[sample]) for sample in ids)
@@ -498,9 +237,6 @@ def _from_covidx(path: Path, fold: int | None) -> dict[str, list[str]]:
             raise _foreign(beside, "a line is not `file class xmin ymin xmax ymax`")
         parts[name] = [field[0] for field in fields]
     return parts
-
-
-# MONAI, Decathlon ---------------------------------------------------------------------------------
 
 
 def _to_monai(split: Split, rows: Rows, classes: Sequence[str]) -> Files:
@@ -545,12 +281,9 @@ def _monai_part(entry: Mapping[str, Any], part: str, fold: int | None) -> str:
     number = entry.get("fold")
     if part == TRAIN and fold is not None and number is not None:
         return VAL if number == fold else TRAIN
-    if _text(entry.get("part")):
+    if is_text(entry.get("part")):
         return str(entry["part"])
     return f"fold-{number}" if part == TRAIN and number is not None else part
-
-
-# CSV ----------------------------------------------------------------------------------------------
 
 
 def _to_csv(split: Split, rows: Rows, classes: Sequence[str]) -> Files:
@@ -577,15 +310,15 @@ def _from_csv(path: Path, fold: int | None) -> dict[str, list[str]]:
     return parts
 
 
-# --------------------------------------------------------------------------------------------------
-
-
 def _from_ours(path: Path, fold: int | None) -> dict[str, list[str]]:
     return {part: list(ids) for part, ids in read_split(path, edited=True).parts.items()}
 
 
 Export = Callable[[Split, Rows, Sequence[str]], Files]
+
+
 Import = Callable[[Path, int | None], Mapping[str, list[str]]]
+
 
 EXPORTS: Mapping[str, Export] = {
     "nnunet": _to_nnunet,
@@ -594,6 +327,8 @@ EXPORTS: Mapping[str, Export] = {
     "monai": _to_monai,
     "csv": _to_csv,
 }
+
+
 IMPORTS: Mapping[str, Import] = {
     "json": _from_ours,
     "nnunet": _from_nnunet,

@@ -15,15 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.build import Options, doubts, run_tasks
-from pipeline.catalog import CtRecipe, VideoRecipe
+from pipeline.build.plan import Options
+from pipeline.build.collect import doubts
+from pipeline.build.execute import run_tasks
+from pipeline.recipe import Recipe
 from pipeline.errors import ConfigError, Problem, ResourceError
-from pipeline.quarantine import Quarantined
-from pipeline.readers import READERS
-from pipeline.samples import find_sources, part_by_name, sample_ids
-from pipeline.staging import FOLDERS, Entry, Staging
+from pipeline.sources import Quarantined
+from pipeline.readers import SOURCE_TYPES
+from pipeline.sources.discover import find_sources, part_by_name, sample_ids
+from pipeline.build.staging import FOLDERS, Entry, Staging
 from pipeline.store import read_chunk
-from pipeline.task import Result, Task
+from pipeline.build.worker import Result, Task
 
 Nameless = tuple[Quarantined, ...]
 
@@ -52,7 +54,7 @@ def list_incoming(paths: Sequence[Path], type_: str) -> tuple[tuple[Incoming, ..
     A folder stands for all sources of the type below it, sorted. Of other paths, only the content
     says what they are, when they are read. Raises ConfigError for a folder without sources.
     """
-    suffixes = READERS[type_].suffixes
+    suffixes = SOURCE_TYPES[type_].suffixes
     files: dict[Path, str] = {}
     nameless: list[Quarantined] = []
     for path in paths:
@@ -78,7 +80,7 @@ def _sources(path: Path, suffixes: tuple[str, ...]) -> tuple[Path, list[str]]:
 
 def convert_incoming(
     files: Sequence[Incoming],
-    recipe: CtRecipe | VideoRecipe,
+    recipe: Recipe,
     options: Options,
     *,
     report: Callable[[Result], None] = lambda result: None,
@@ -117,25 +119,21 @@ def _staging() -> Iterator[Staging]:
         yield Staging(Path(name))
 
 
-def _tasks(files: Sequence[Incoming], recipe: CtRecipe | VideoRecipe, staging: Staging) -> Iterator[Task]:
+def _tasks(files: Sequence[Incoming], recipe: Recipe, staging: Staging) -> Iterator[Task]:
     for file in files:
         yield Task(
             source=file.source,
             path=Path(file.source),
             recipe=recipe,
             recipe_sha256="",
-            volume_bytes=_volume_bytes(recipe),
+            volume_bytes=recipe.volume_bytes,
             chunk=staging.chunk(file.source),
             journal=staging.journal(file.source),
         )
 
 
-def _volume_bytes(recipe: CtRecipe | VideoRecipe) -> int:
-    return int(np.prod(recipe.shape)) * np.dtype(recipe.dtype).itemsize
-
-
-def _volume(chunk: Path, recipe: CtRecipe | VideoRecipe, entry: Entry) -> NDArray[Any]:
+def _volume(chunk: Path, recipe: Recipe, entry: Entry) -> NDArray[Any]:
     """Read a chunk once, and remove it."""
-    payload = read_chunk(chunk, _volume_bytes(recipe), entry.sha256, name=entry.source)
+    payload = read_chunk(chunk, recipe.volume_bytes, entry.sha256, name=entry.source)
     chunk.unlink()
     return payload.view(np.dtype(recipe.dtype).newbyteorder("<")).reshape(recipe.shape)

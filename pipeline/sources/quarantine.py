@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import Problem, active, inert
-from pipeline.store import write_durably
+from pipeline.files import write_durably
 
 COLUMNS = ("source", "code", "reason", "remedy", "source_sha256")
 

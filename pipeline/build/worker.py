@@ -5,13 +5,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.catalog import CtRecipe, VideoRecipe
+from pipeline.recipe import Recipe
 from pipeline.convert import convert
 from pipeline.errors import ConfigError, Problem, ResourceError, SourceError
-from pipeline.isolation import Limits, limited
+from pipeline.build.watchdog import Limits, limited
 from pipeline.readers.reading import check_regular_file
-from pipeline.staging import Entry, write_entry
-from pipeline.store import canonical_json, is_intact, write_chunk
+from pipeline.build.staging import Entry, write_entry
+from pipeline.files import canonical_json
+from pipeline.store import is_intact, write_chunk
 
 # Not a matter of the source's own bytes, so worth another try when nothing about it has changed.
 RETRY = frozenset(
@@ -33,7 +34,7 @@ class Task:
 
     source: str
     path: Path
-    recipe: CtRecipe | VideoRecipe
+    recipe: Recipe
     recipe_sha256: str
     volume_bytes: int
     chunk: Path

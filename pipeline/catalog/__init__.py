@@ -1,0 +1,6 @@
+"""``data_catalog.yaml`` as frozen objects: its schema, its YAML, and what is wrong with it."""
+
+from pipeline.catalog.load import load_catalog, select
+from pipeline.catalog.schema import Catalog, json_schema
+
+__all__ = ["Catalog", "json_schema", "load_catalog", "select"]

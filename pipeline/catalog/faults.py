@@ -1,0 +1,90 @@
+"""What pydantic finds wrong in a catalog, as problems with line and path in the document."""
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from pipeline.catalog.schema import Catalog, Dataset, PathLabels, SplitPlan, TableLabels
+from pipeline.catalog.yaml_nodes import FIX, line_of
+from pipeline.errors import Problem
+from pipeline.readers import SOURCE_TYPES
+from pipeline.recipe import Recipe
+
+
+def catalog_problems(file: Path, root: Any, error: ValidationError) -> list[Problem]:
+    """Every fault that pydantic found in a catalog, one problem each."""
+    faults = error.errors(include_url=False)
+    # A default that depends on another key is only missing where there is another fault.
+    told = [fault for fault in faults if fault["type"] != "default_factory_not_called"]
+    return [_problem(file, root, fault) for fault in told]
+
+
+def _problem(file: Path, root: Any, fault: Any) -> Problem:
+    location = _document_path(fault["loc"])
+    where = f"{file}:{line_of(root, location)} ({'.'.join(map(str, location)) or 'document'})"
+    match fault["type"]:
+        case "extra_forbidden":
+            known = _known_keys(fault["loc"])
+            return Problem(
+                where,
+                "unknown-key",
+                f"there is no key `{location[-1]}` here",
+                suggestion(location[-1], known),
+            )
+        case "missing":
+            last = fault["loc"][-1]
+            return Problem(
+                where,
+                "missing-key",
+                f"`{last}` is missing" if isinstance(last, str) else "too few values",
+                FIX,
+            )
+        case "union_tag_invalid" | "union_tag_not_found":
+            return _unknown_type(where, fault)
+        case "not_a_local_file":
+            remedy = "fetch it, and give its path on this machine"
+            return Problem(where, "not-a-local-file", f"{fault['input']} is {fault['msg']}", remedy)
+        case _:
+            given = json.dumps(fault["input"], default=str, ensure_ascii=False)
+            reason = f"{fault['msg'].removeprefix('Value error, ')}, not {given[:80]}"
+            return Problem(where, "bad-value", reason, FIX)
+
+
+def _unknown_type(where: str, fault: Any) -> Problem:
+    given = str(fault["ctx"].get("tag", ""))
+    reason = f"the type of the sources is {f'`{given}`, which is not known' if given else 'missing'}"
+    return Problem(where, "unknown-type", reason, suggestion(given, list(SOURCE_TYPES)))
+
+
+def _document_path(loc: tuple[Any, ...]) -> list[str | int]:
+    """pydantic's location without the names of union members, which do not stand in the document.
+
+    They follow a dataset's name, and its ``labels``.
+    """
+    members = {2, 4} if loc[3:4] == ("labels",) else {2}
+    return [step for position, step in enumerate(loc) if position not in members and step != "[key]"]
+
+
+def _known_keys(loc: tuple[Any, ...]) -> list[str]:
+    """Keys that the object at the parent of this location understands."""
+    parents: dict[object, type[BaseModel]] = {
+        **dict.fromkeys(SOURCE_TYPES, Dataset),
+        "recipe": SOURCE_TYPES[loc[2]].recipe if loc[2:3] and loc[2] in SOURCE_TYPES else Recipe,
+        "split": SplitPlan,
+        "table": TableLabels,
+        "regex": PathLabels,
+    }
+    model = parents[loc[-2]] if len(loc) > 1 else Catalog
+    return [name for name in model.model_fields if name != "name"]
+
+
+def suggestion(name: object, known: list[str]) -> str:
+    """A remedy: the known name that is most like ``name``, or all that are known."""
+    folded = {other.casefold(): other for other in known}
+    text = str(name).casefold()
+    short = [other for other in folded if text and (other.startswith(text) or text.startswith(other))]
+    close = [folded[other] for other in short or difflib.get_close_matches(text, folded, n=1)]
+    return f"did you mean `{close[0]}`?" if close else f"use one of: {', '.join(known)}"

@@ -1,0 +1,100 @@
+"""Recipes: every parameter that decides the bytes of a volume, as frozen objects.
+
+A recipe has one form everywhere: in the catalog, in a store's header, in a run and in an export.
+"""
+
+import json
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+
+
+class Frozen(BaseModel):
+    """Strict and immutable: unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+Size = Annotated[int, Field(ge=1, le=4096)]
+
+
+Preset = Literal["viptt-2021"]
+
+
+Dtype = Literal["float16", "float32", "uint8"]
+
+
+def _default(usual: int | str, preset: int | str) -> Any:
+    """A default that is another one where the recipe names a preset."""
+    return Field(
+        default_factory=lambda known: preset if known.get("preset") else usual,
+        json_schema_extra={"default": usual},
+    )
+
+
+def _fixed(value: object) -> AfterValidator:
+    """The only value there is where the recipe names a preset."""
+
+    def check(given: object, info: ValidationInfo) -> object:
+        preset = info.data.get("preset")
+        if preset and given != value:
+            raise ValueError(f"the preset {preset} stands for {json.dumps(value)} here")
+        return given
+
+    return AfterValidator(check)
+
+
+class Recipe(Frozen):
+    """Every parameter that decides the bytes of a volume, whatever its source.
+
+    ``preset`` stands for what the code of a paper did, number for number, see ``docs/fidelity.md``.
+    Beside it only ``shape`` and ``dtype`` are free.
+    """
+
+    type: ClassVar[str]
+    preset: Annotated[
+        Preset | None,
+        Field(description="what the code of a paper did", exclude_if=lambda preset: preset is None),
+    ] = None
+    shape: Annotated[tuple[Size, Size, Size], Field(description="depth, height, width of every volume")] = (
+        70,
+        224,
+        224,
+    )
+    spline_order: Annotated[int, Field(ge=0, le=5), _fixed(1)] = _default(3, 1)
+    dtype: Dtype = "float16"
+
+    @property
+    def volume_bytes(self) -> int:
+        """Bytes of one volume."""
+        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+
+    def as_json(self) -> dict[str, Any]:
+        """The recipe as it stands in a store, a run or an export, with the type of its sources."""
+        return {"type": self.type, **self.model_dump(mode="json")}
+
+
+def _rising(window: tuple[float, float]) -> tuple[float, float]:
+    if window[0] >= window[1]:
+        raise ValueError("a window goes from its lower to its upper bound")
+    return window
+
+
+class CtRecipe(Recipe):
+    """Recipe of a CT scan: ``window`` is the range of Hounsfield units that becomes 0 to 1."""
+
+    type = "nifti"
+    dtype: Dtype = _default("float16", "float32")
+    window: Annotated[tuple[float, float], AfterValidator(_rising), _fixed((-1000.0, 400.0))] = (
+        -1000.0,
+        400.0,
+    )
+
+
+class VideoRecipe(Recipe):
+    """Recipe of a video: the spline runs over ``all`` frames, or over the ``first`` depth frames."""
+
+    type = "video"
+    dtype: Dtype = _default("float16", "uint8")
+    frames: Annotated[Literal["all", "first"], _fixed("first")] = _default("all", "first")

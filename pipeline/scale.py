@@ -1,0 +1,80 @@
+"""From what a source stores to values in [0, 1] at the recipe's shape. Arrays in, arrays out.
+
+Volumes are (depth, height, width). CT: clip to the window, SIZ, scale the window to [0, 1], clip the
+spline's overshoot. Video: SIZ, divide luma by 255, clip.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import SourceError
+from pipeline.readers.reading import Reading
+from pipeline.recipe import CtRecipe, Recipe, VideoRecipe
+from pipeline.siz import Float32, zoom
+
+MAX_NONFINITE = 0.01
+MAX_HOUNSFIELD = 1e6  # 30 times what 16 bits hold, so that every usual padding passes: beyond is damage
+
+
+def scale_ct(hounsfield: NDArray[Any], recipe: CtRecipe) -> Float32:
+    """Hounsfield units (any shape of three axes) to [0, 1] at the recipe's shape."""
+    low, high = recipe.window
+    zoomed = zoom(hounsfield, recipe.shape, order=recipe.spline_order, clip=recipe.window)
+    zoomed -= np.float32(low)
+    zoomed *= np.float32(1 / (high - low))
+    return np.clip(zoomed, 0, 1, out=zoomed)
+
+
+def scale_video(frames: NDArray[np.uint8], recipe: VideoRecipe) -> Float32:
+    """Luma frames 0 to 255 (frames, rows, columns) to [0, 1] at the recipe's shape."""
+    zoomed = zoom(frames, recipe.shape, order=recipe.spline_order)
+    zoomed *= np.float32(1 / 255)
+    return np.clip(zoomed, 0, 1, out=zoomed)
+
+
+def quantise(values: Float32, recipe: Recipe) -> NDArray[Any]:
+    """Values in [0, 1] in the recipe's dtype; uint8 holds value x 255, rounded."""
+    if recipe.dtype == "uint8":
+        values = np.rint(values * np.float32(255))
+    quantised: NDArray[Any] = values.astype(recipe.dtype)
+    return quantised
+
+
+def choose_frames(path: Path, frames: NDArray[np.uint8], recipe: VideoRecipe) -> NDArray[np.uint8]:
+    """The frames that the recipe takes. Raises SourceError with code too-short if there are too few."""
+    if recipe.frames == "all":
+        return frames
+    if len(frames) < recipe.shape[0]:
+        reason = f"{len(frames)} frames; the recipe takes the first {recipe.shape[0]}"
+        remedy = "leave the clip out" if recipe.preset else "use `frames: all`, or leave the clip out"
+        raise SourceError.of(path, "too-short", reason, remedy)
+    return frames[: recipe.shape[0]]
+
+
+def finite(path: Path, reading: Reading, air: float) -> NDArray[Any]:
+    """The array with its few non-finite values replaced by air, the window's lower bound.
+
+    Raises SourceError with code non-finite if they are more than a few.
+    """
+    count = reading.facts["nonfinite"]
+    if count > MAX_NONFINITE * reading.array.size:
+        reason = f"{count} of {reading.array.size} voxels are not finite"
+        raise SourceError.of(path, "non-finite", reason, "export it again from its original")
+    if count == 0:
+        return reading.array
+    finite: NDArray[Any] = np.nan_to_num(reading.array, nan=air, posinf=air, neginf=air)
+    return finite
+
+
+def in_range(path: Path, hounsfield: NDArray[Any]) -> NDArray[Any]:
+    """The finite array itself. Raises SourceError with code out-of-range for what no scanner says."""
+    if hounsfield.dtype.itemsize <= 2:
+        return hounsfield
+    most = max(abs(float(hounsfield.min())), abs(float(hounsfield.max())))
+    if most > MAX_HOUNSFIELD:
+        reason = f"a voxel of {most:.3g} HU in size, over {MAX_HOUNSFIELD:g}"
+        raise SourceError.of(path, "out-of-range", reason, "export it again; check its scaling and datatype")
+    return hounsfield

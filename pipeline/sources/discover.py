@@ -1,0 +1,92 @@
+"""Which sources lie below a folder, and what they are called."""
+
+import os
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+from pipeline.catalog.schema import Dataset
+from pipeline.errors import ConfigError, Problem, ResourceError
+from pipeline.sources.quarantine import Quarantined
+
+
+def find_sources(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
+    """Paths below a folder, with `/`, of everything whose name ends so in any letter case; sorted.
+
+    Names that start with a dot are left out. Linked folders are followed, each folder once.
+    """
+    found, seen = [], set()
+    for root, folders, files in os.walk(folder, onerror=_refuse_folder, followlinks=True):
+        status = Path(root).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        named = [name for name in folders if name.lower().endswith(suffixes)]
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in named)
+        names = [name for name in files if name.lower().endswith(suffixes)] + named
+        found += [
+            Path(root, name).relative_to(folder).as_posix() for name in names if not name.startswith(".")
+        ]
+    return sorted(found)
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise ResourceError.of(
+        error.filename, "unreadable", str(error.strerror), "check its permissions"
+    ) from None
+
+
+def check_folder(dataset: Dataset) -> None:
+    """Refuse a folder of sources that is not there, or that overlaps with the store. Raises ConfigError."""
+    try:
+        is_folder = dataset.path.is_dir()
+        reason = "it is not a folder" if dataset.path.exists() else "there is no such folder"
+    except OSError as error:
+        is_folder, reason = False, str(error.strerror)
+    if not is_folder:
+        remedy = f"correct `path` of dataset {dataset.name}, or put the sources there"
+        raise ConfigError.of(dataset.path, "no-folder", reason, remedy)
+    path, store = dataset.path.resolve(), dataset.store.resolve()
+    if path == store or path in store.parents:
+        reason = f"the store lies inside the folder of sources {dataset.path}"
+        raise ConfigError.of(dataset.store, "store-in-sources", reason, "choose a store outside of it")
+    if store in path.parents:
+        reason = f"the folder of sources {dataset.path} lies inside the store"
+        raise ConfigError.of(dataset.store, "sources-in-store", reason, "choose a store beside it")
+
+
+def part_by_name(folder: Path, sources: list[str]) -> tuple[list[str], list[Quarantined]]:
+    """Part the sources whose names are not UTF-8: a table of texts cannot hold them."""
+    shown = {source: os.fsencode(source).decode("utf-8", "backslashreplace") for source in sources}
+    nameless = [
+        Quarantined(text, Problem(f"{folder}/{text}", "bad-name", "its name is not UTF-8", "rename it"))
+        for source, text in shown.items()
+        if source != text
+    ]
+    return [source for source, text in shown.items() if source == text], nameless
+
+
+def sample_ids(sources: list[str], suffixes: tuple[str, ...]) -> dict[str, str]:
+    """Source → id: its name without suffix, or the whole source where several have that name."""
+    stems = {source: stem_of(PurePosixPath(source).name, suffixes) for source in sources}
+    shared = Counter(stems.values())
+    return {source: stem if shared[stem] == 1 else source for source, stem in stems.items()}
+
+
+def stem_of(name: str, suffixes: tuple[str, ...]) -> str:
+    """A file name without the one of these suffixes that it ends with, in any letter case."""
+    suffix = next((suffix for suffix in suffixes if name.lower().endswith(suffix)), "")
+    return name[: len(name) - len(suffix)] or name
+
+
+def ambiguous_ids(folder: Path, ids: Mapping[str, str]) -> Iterator[Problem]:
+    """Ids that differ only by letter case or Unicode form: not every file system can tell them apart."""
+    same = defaultdict(list)
+    for source, sample in ids.items():
+        same[unicodedata.normalize("NFC", sample).casefold()].append(source)
+    for sources in same.values():
+        if len(sources) > 1:
+            reason = f"the ids of {', '.join(sources)} differ only by letter case or Unicode form"
+            yield Problem(str(folder / sources[0]), "ambiguous-id", reason, "rename or remove all but one")

@@ -1,0 +1,15 @@
+"""What the modules of splits share: the names of parts and methods, and the remedy for most faults."""
+
+from collections.abc import Mapping, Sequence
+
+FORMAT = 1
+TRAIN, VAL, TEST = "train", "val", "test"
+GROUPED = "stratified-grouped-hash-1"
+PLAIN = "stratified-hash-1"
+PAPER = "viptt-2021"
+GIVEN = "given"
+METHODS = (GROUPED, PLAIN, PAPER)
+LONE = "sample "  # begins the name of a unit of one sample without a group
+REDRAW = "run `viptt split` again"
+
+Parts = Mapping[str, Sequence[str]]
