@@ -2,7 +2,8 @@
 
     NAME.zarr/
       volume/             (sample, depth, height, width); one chunk = one sample; codecs bytes, crc32c
-      id/ label/ group/ source/ source_sha256/ sha256/ facts/      (sample,); rows sorted by id
+      id/ label/ group/ source/ source_sha256/ sha256/ facts/ made_with/ statistics/
+                          (sample,); rows sorted by id
       crc32c/             (sample,); the checksum that each chunk ends with
       zarr.json           written last: header, digest over recipe, classes and rows, hashes of small files
 
@@ -59,7 +60,9 @@ class Row:
     ``label`` is an index into the header's classes, ``group`` is "" where there is none, ``source``
     is a path below the dataset's folder, the hashes are lower-case SHA-256 of the source's bytes and
     of the volume's bytes, ``facts`` is a JSON object with what the reader found (shape, spacing,
-    frames, warnings).
+    frames, warnings). Outside of the digest stand ``made_with``, a JSON object with the versions and the
+    number of the converter that made the volume, and ``statistics``, one with the range and a histogram
+    of the source's values. Both are empty in stores of viptt 0.1.0.
     """
 
     id: str
@@ -69,9 +72,14 @@ class Row:
     source_sha256: str
     sha256: str
     facts: str
+    made_with: str = ""
+    statistics: str = "{}"
 
 
 COLUMNS = tuple(column.name for column in fields(Row))
+
+
+BESIDE_DIGEST = ("made_with", "statistics")  # columns that say nothing of what the volumes are
 
 
 CHECKSUMS = "crc32c"
@@ -124,7 +132,8 @@ def digest_of(recipe: Json, classes: Sequence[str], rows: Iterable[Row]) -> str:
     """``sha256:…`` over recipe, classes and every row; what a split is bound to."""
     hasher = hashlib.sha256(canonical_json({"classes": list(classes), "recipe": recipe}))
     for row in rows:
-        hasher.update(b"\n" + canonical_json(asdict(row)))
+        told = {name: value for name, value in asdict(row).items() if name not in BESIDE_DIGEST}
+        hasher.update(b"\n" + canonical_json(told))
     return f"sha256:{hasher.hexdigest()}"
 
 

@@ -15,6 +15,7 @@ from pipeline.errors import IntegrityError
 from pipeline.files import file_sha256
 from pipeline.store.chunks import describe_chunk, packed_checksum, read_chunk, read_whole, swapped
 from pipeline.store.format import (
+    BESIDE_DIGEST,
     CHECKSUMS,
     COLUMNS,
     FORMAT,
@@ -149,8 +150,9 @@ def _check_file(path: Path, sha256: str) -> None:
 
 
 def _read_rows(path: Path) -> tuple[Row, ...]:
-    columns = [read_column(path / column) for column in COLUMNS]
-    return tuple(Row(*values) for values in zip(*columns, strict=True))
+    there = [column for column in COLUMNS if column not in BESIDE_DIGEST or (path / column).is_dir()]
+    columns = [read_column(path / column) for column in there]
+    return tuple(Row(**dict(zip(there, values, strict=True))) for values in zip(*columns, strict=True))
 
 
 def read_column(path: Path) -> list[Any]:
