@@ -12,20 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.readers import SOURCE_TYPES
-from pipeline.readers.reading import Facts
+from pipeline.readers.reading import Facts, Statistics
 from pipeline.recipe import Recipe
 from pipeline.scale import quantise
 
-CONVERTER = 1  # raised whenever the bytes of a volume may change for the same source and recipe
 EQUAL = 1e-5  # what the spline's rounding may add to a constant
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """A volume and the facts of its source."""
+    """A volume, and the facts and statistics of its source."""
 
     volume: NDArray[Any]
     facts: Facts
+    statistics: Statistics
 
 
 def convert(path: Path, recipe: Recipe) -> Conversion:
@@ -33,4 +33,4 @@ def convert(path: Path, recipe: Recipe) -> Conversion:
     reading = SOURCE_TYPES[recipe.type].convert(path, recipe)
     if np.ptp(reading.array) < EQUAL:
         reading.facts["warnings"].append("all values are equal")
-    return Conversion(quantise(reading.array, recipe), reading.facts)
+    return Conversion(quantise(reading.array, recipe), reading.facts, reading.statistics)

@@ -5,7 +5,7 @@ wants too much memory costs only its file. A volume waits in a temporary folder 
 comes: they come in the order of the files, one at a time.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.build.plan import Options
 from pipeline.build.collect import doubts
-from pipeline.build.execute import run_tasks
-from pipeline.recipe import Recipe
-from pipeline.errors import ConfigError, Problem, ResourceError
-from pipeline.sources import Quarantined
-from pipeline.readers import SOURCE_TYPES
-from pipeline.sources.discover import find_sources, part_by_name, sample_ids
+from pipeline.build.execute import run_jobs
+from pipeline.build.options import Options
 from pipeline.build.staging import FOLDERS, Entry, Staging
+from pipeline.build.worker import Result, Task, process
+from pipeline.errors import ConfigError, Problem, ResourceError
+from pipeline.readers import SOURCE_TYPES
+from pipeline.recipe import Recipe
+from pipeline.sources import Quarantined
+from pipeline.sources.discover import find_sources, part_by_name, sample_ids
 from pipeline.store import read_chunk
-from pipeline.build.worker import Result, Task
 
 Nameless = tuple[Quarantined, ...]
 
@@ -91,7 +91,10 @@ def convert_incoming(
     """
     options = replace(options, workers=min(options.workers, len(files)))
     done: dict[str, Entry] = {}
-    with _staging() as staging, closing(run_tasks(_tasks(files, recipe, staging), options)) as results:
+    with (
+        _staging() as staging,
+        closing(run_jobs(_tasks(files, recipe, staging), options, process)) as results,
+    ):
         for file in files:
             while file.source not in done:
                 result = next(results)
@@ -103,6 +106,12 @@ def convert_incoming(
             else:
                 volume = _volume(staging.chunk(file.source), recipe, entry)
                 yield Arrival(file.id, file.source, volume, tuple(doubts(Path(file.source), entry)))
+
+
+def _results(
+    files: Sequence[Incoming], recipe: Recipe, staging: Staging, options: Options
+) -> Generator[Result, None, None]:
+    return run_jobs(_tasks(files, recipe, staging), options, process)
 
 
 @contextmanager
@@ -126,7 +135,6 @@ def _tasks(files: Sequence[Incoming], recipe: Recipe, staging: Staging) -> Itera
             path=Path(file.source),
             recipe=recipe,
             recipe_sha256="",
-            volume_bytes=recipe.volume_bytes,
             chunk=staging.chunk(file.source),
             journal=staging.journal(file.source),
         )

@@ -19,13 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import ConfigError, IntegrityError, Problem
 from pipeline.build.staging import Entry, Staging, open_staging, read_entry, remove, write_entry
-from pipeline.store.publish import publish_changes, published
-from pipeline.store import FEATURES, Header, Json, Row, features_of
-from pipeline.store import Store
+from pipeline.errors import ConfigError, IntegrityError, Problem
 from pipeline.files import canonical_json
-from pipeline.store import is_intact, write_chunk
+from pipeline.store import FEATURES, Header, Json, Row, Store, features_of, is_intact, write_chunk
+from pipeline.store.publish import publish_changes, published
 
 Compute = Callable[[NDArray[Any]], NDArray[Any]]
 Report = Callable[[int], None]

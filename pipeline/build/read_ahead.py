@@ -12,13 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 
-from pipeline.build.worker import Task
+from pipeline.build.jobs import Job
 
 STEP_BYTES = 1 << 17  # what a system reads ahead at once, at least
 MOST_BYTES = 1 << 28  # of one source: what is far ahead may be gone again when it is needed
 
 
-def read_ahead(tasks: Iterable[Task]) -> Iterator[Task]:
+def read_ahead(tasks: Iterable[Job]) -> Iterator[Job]:
     """The same tasks; when one is given out, the source of the next comes into the system's cache.
 
     Where the system cannot be asked for that (macOS), they are just the same tasks.

@@ -7,6 +7,7 @@ too much memory fail with MemoryError, long before the machine swaps.
 
 import faulthandler
 import os
+import re
 import resource
 import signal
 import sys
@@ -16,8 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
+from typing import Any
 
-from pipeline.errors import Problem
+from pipeline.errors import Problem, ResourceError
 
 CAN_FORK = sys.platform == "linux"  # libraries of macOS may have threads of their own
 STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -30,6 +32,7 @@ FORK_SERVER = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
+SPARE_BYTES = 64 << 20  # the least that a worker must have beside what it needs before its first source
 TRIES = 2  # for a task whose worker died without a word: it may have been killed from outside
 LOWER = "export it again, or leave it out"
 
@@ -42,9 +45,19 @@ class Limits:
     nbytes: int
 
 
+def work_limited(work: Callable[[Any], Any], job: Any, limits: Limits) -> Any:
+    """``work(job)`` in a worker process, which a bad source may end; ``job.trace`` tells how."""
+    with limited(limits, job.trace):
+        return work(job)
+
+
 @contextmanager
 def limited(limits: Limits, trace: Path) -> Iterator[None]:
-    """Run a block under limits; ``trace`` is there while it runs, and says why if the process dies."""
+    """Run a block under limits; ``trace`` is there while it runs, and says why if the process ends.
+
+    Raises ResourceError if the limit of memory does not even hold what the process has already.
+    """
+    check_floor(limits, data_segment())
     resource.setrlimit(resource.RLIMIT_DATA, (limits.nbytes, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     with trace.open("w") as file:
         faulthandler.enable(file)
@@ -57,7 +70,26 @@ def limited(limits: Limits, trace: Path) -> Iterator[None]:
     trace.unlink()
 
 
-def cause_of_death(path: Path, trace: Path, limits: Limits) -> Problem | None:
+def check_floor(limits: Limits, used: int) -> None:
+    """Refuse a memory limit that leaves nothing to a process that has ``used`` bytes already."""
+    least = used + SPARE_BYTES
+    if limits.nbytes < least:
+        needs = f"before its first source it needs {least / 1e6:.0f} MB"
+        reason = f"a worker has {limits.nbytes / 1e6:.0f} MB; {needs}"
+        raise ResourceError.of("workers", "memory", reason, "raise --memory-limit, or use fewer --workers")
+
+
+def data_segment() -> int:
+    """Bytes of this process that the memory limit counts, as Linux tells; 0 on other systems."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"^VmData:\s+(\d+) kB", status, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
+def cause_of_end(path: Path, trace: Path, limits: Limits) -> Problem | None:
     """Why the worker died over this source, by the trace; nothing where the source was not being read.
 
     A death without a word is told as a crash, too: the caller decides how often it may happen.

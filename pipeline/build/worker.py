@@ -1,51 +1,42 @@
 """One unit of work: one source to one chunk file and one line of the journal. Runs in any worker."""
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.recipe import Recipe
+from pipeline.build.reuse import Earlier, Key, reusable
+from pipeline.build.staging import Entry, write_entry
+from pipeline.build.versions import made_with
 from pipeline.convert import convert
 from pipeline.errors import ConfigError, Problem, ResourceError, SourceError
-from pipeline.build.watchdog import Limits, limited
+from pipeline.files import canonical_json, file_sha256
+from pipeline.readers import SOURCE_TYPES
 from pipeline.readers.reading import check_regular_file
-from pipeline.build.staging import Entry, write_entry
-from pipeline.files import canonical_json
-from pipeline.store import is_intact, write_chunk
-
-# Not a matter of the source's own bytes, so worth another try when nothing about it has changed.
-RETRY = frozenset(
-    {"hash-mismatch", "unreadable", "changed-during-read", "memory", "crash", "timeout", "duplicate-content"}
-)
-
-
-@dataclass(frozen=True)
-class Known:
-    """An earlier entry for the source, and the chunk file it speaks of, if it made one."""
-
-    entry: Entry
-    chunk: Path | None
+from pipeline.recipe import Recipe
+from pipeline.store import write_chunk
 
 
 @dataclass(frozen=True)
 class Task:
-    """A source, its recipe, what is known of it, and where its chunk and its journal line go."""
+    """A source, its recipe, what earlier builds made of it, and where its chunk and its journal line go."""
 
     source: str
     path: Path
     recipe: Recipe
     recipe_sha256: str
-    volume_bytes: int
     chunk: Path
     journal: Path
-    known: tuple[Known, ...] = ()
+    earlier: tuple[Earlier, ...] = ()
     wanted_sha256: str = ""
 
     @property
     def trace(self) -> Path:
-        """What a worker leaves behind if it dies over this source."""
+        """What a worker leaves behind if it ends while it works on this source."""
         return self.journal.with_suffix(".trace")
+
+    def lost(self, problem: Problem) -> "Result":
+        """The result for a source that ended its worker."""
+        return Result(Entry(self.source, "", self.recipe_sha256, "", "{}", problem), None, False, 0)
 
 
 @dataclass(frozen=True)
@@ -70,38 +61,24 @@ def process(task: Task) -> Result:
         before = _signature(task.path)
         sha256 = hash_file(task.path)
         check_hash(task.path, sha256, task.wanted_sha256)
-        for known in task.known:
-            if _holds(known, task, sha256):
-                return Result(known.entry, known.chunk, True, before[0])
-        conversion = convert(task.path, task.recipe)
-        if _signature(task.path) != before:
-            raise SourceError.of(
-                task.path, "changed-during-read", "it changed while it was read", "build again"
-            )
-        volume_sha256 = write_chunk(task.chunk, conversion.volume)
-        facts = canonical_json(conversion.facts).decode()
-        entry = Entry(task.source, sha256, task.recipe_sha256, volume_sha256, facts)
-        result = Result(entry, task.chunk, False, before[0])
+        key = Key(sha256, task.recipe_sha256, SOURCE_TYPES[task.recipe.type].converter)
+        for earlier in task.earlier:
+            if reusable(earlier, key, task.recipe.volume_bytes):
+                return Result(earlier.entry, earlier.chunk, True, before.size)
+        result = Result(_converted(task, key, before), task.chunk, False, before.size)
     except (ConfigError, ResourceError, KeyboardInterrupt):
         raise
     except Exception as error:  # noqa: BLE001 - a bad source costs only itself, whatever its decoder raises
         entry = Entry(task.source, sha256, task.recipe_sha256, "", "{}", _problem(task.path, error))
         result = Result(entry, None, False, 0)
-    write_entry(task.journal, entry)
+    write_entry(task.journal, result.entry)
     return result
 
 
-def process_limited(task: Task, limits: Limits) -> Result:
-    """``process`` in a worker process of its own, which may die of it."""
-    with limited(limits, task.trace):
-        return process(task)
-
-
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file's bytes. Raises SourceError if it cannot be read."""
+    """SHA-256 of a source's bytes. Raises SourceError if it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise SourceError.of(
             path, "unreadable", str(error.strerror), "fix its permissions or its disk"
@@ -115,19 +92,40 @@ def check_hash(path: Path, sha256: str, wanted: str) -> None:
         raise SourceError.of(path, "hash-mismatch", reason, "fetch it again, or correct the table")
 
 
-def _signature(path: Path) -> tuple[int, int, int]:
+def _converted(task: Task, key: Key, before: "_Signature") -> Entry:
+    """Convert a source and write its chunk; its bytes must still be those that were hashed."""
+    conversion = convert(task.path, task.recipe)
+    if _signature(task.path) != before:
+        reason = "it changed while it was read"
+        raise SourceError.of(task.path, "changed-during-read", reason, "build again")
+    return Entry(
+        source=task.source,
+        source_sha256=key.source_sha256,
+        recipe_sha256=key.recipe_sha256,
+        sha256=write_chunk(task.chunk, conversion.volume),
+        facts=canonical_json(conversion.facts).decode(),
+        made_with=made_with(key.converter),
+        statistics=canonical_json(conversion.statistics).decode(),
+    )
+
+
+@dataclass(frozen=True)
+class _Signature:
+    """What changes when a file is replaced or written: size and times (ns) of its inode.
+
+    The time of the last change of the inode is the one that no program can set back.
+    """
+
+    size: int
+    modified: int
+    changed: int
+    inode: tuple[int, int]
+
+
+def _signature(path: Path) -> _Signature:
     status = os.stat(path)  # noqa: PTH116 - follows a link, as reading does
-    return status.st_size, status.st_mtime_ns, status.st_ino
-
-
-def _holds(known: Known, task: Task, sha256: str) -> bool:
-    """Whether an earlier entry is about these very bytes and this recipe, and its volume is intact."""
-    entry = known.entry
-    if (entry.source_sha256, entry.recipe_sha256) != (sha256, task.recipe_sha256):
-        return False
-    if entry.problem is not None:
-        return entry.problem.code not in RETRY
-    return known.chunk is not None and is_intact(known.chunk, task.volume_bytes, entry.sha256)
+    inode = (status.st_dev, status.st_ino)
+    return _Signature(status.st_size, status.st_mtime_ns, status.st_ctime_ns, inode)
 
 
 def _problem(path: Path, error: Exception) -> Problem:

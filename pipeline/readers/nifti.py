@@ -30,9 +30,10 @@ from numpy.typing import NDArray
 from pipeline.errors import SourceError
 from pipeline.preset_2021 import scale_ct_2021, unlike_2021
 from pipeline.readers.orientation import FETCH, Float64, affine_of, axes_of, canonical_view
-from pipeline.readers.reading import Facts, Reading, SourceType, check_regular_file, check_size
+from pipeline.readers.reading import Facts, Reading, SourceType, Statistics, check_regular_file, check_size
 from pipeline.recipe import CtRecipe
 from pipeline.scale import finite, in_range, scale_ct
+from pipeline.statistics import describe
 
 SUFFIXES = (".nii.gz", ".nii")
 BAD_GZIP: type[Exception] = IsalError  # type: ignore[assignment]  # its stub calls the class an instance
@@ -42,6 +43,8 @@ HEADER_BYTES = 1024
 EXTENDER_BYTES = 4  # follow the header of a single file
 EXTENSION_BYTES = 16  # at least, in each
 PIECE_BYTES = 1 << 16
+HISTOGRAM = (-1200.0, 2000.0)  # Hounsfield units: from padding and air to dense bone
+NOT_HOUNSFIELD = -200  # every scan of a body has air or fat below this
 BOMB_BYTES = 1 << 28  # a small file may not declare more than this ...
 BOMB_RATIO = 200  # ... if it is this many times as much as the file holds; CT compresses 2 to 20 times
 
@@ -77,7 +80,7 @@ def read(path: Path, *, canonical: bool = True) -> Reading:
     data, extra = _content(path, layout)
     stored = _scaled(_voxels(data, layout), layout)
     array = canonical_view(stored, layout.affine) if canonical else stored.T
-    return Reading(array, _facts(layout, array, extra))
+    return Reading(array, _facts(layout, array, extra), describe(stored, HISTOGRAM))
 
 
 def inspect(path: Path) -> Facts:
@@ -326,9 +329,36 @@ def convert(path: Path, recipe: CtRecipe) -> Reading:
     reading = read(path, canonical=recipe.preset is None)
     hounsfield = in_range(path, finite(path, reading, recipe.window[0]))
     if recipe.preset is None:
-        return Reading(scale_ct(hounsfield, recipe), reading.facts)
+        return Reading(scale_ct(hounsfield, recipe), reading.facts, reading.statistics)
     reading.facts["warnings"] += unlike_2021(reading)
-    return Reading(scale_ct_2021(hounsfield, recipe), reading.facts)
+    return Reading(scale_ct_2021(hounsfield, recipe), reading.facts, reading.statistics)
 
 
-SOURCE = SourceType("nifti", SUFFIXES, CtRecipe, inspect, read, convert, kind="orientation")
+def doubts(statistics: Statistics, facts: Facts) -> list[str]:
+    """What makes a volume look like something other than a CT scan in Hounsfield units."""
+    low, high, different = statistics["min"], statistics["max"], statistics["different"]
+    if low == high:
+        return []  # told by the converter: all values are equal
+    said = []
+    if different is not None:
+        said.append(f"only {different} different values: a label map, not a scan?")
+    elif (low, high) == (0, 255):
+        said.append("values from 0 to 255: a stack of pictures, not Hounsfield units?")
+    elif low > NOT_HOUNSFIELD:
+        said.append(f"no value below {NOT_HOUNSFIELD} (lowest {low:g}): not Hounsfield units?")
+    if facts["shape"][0] == 1:
+        said.append("one slice only, which is repeated to the depth of the volume")
+    return said
+
+
+SOURCE = SourceType(
+    "nifti",
+    SUFFIXES,
+    CtRecipe,
+    inspect,
+    read,
+    convert,
+    kind="orientation",
+    converter=1,
+    doubts=doubts,
+)

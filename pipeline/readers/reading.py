@@ -2,7 +2,7 @@
 
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from pipeline.recipe import Recipe
 MAX_VALUES = 1 << 31
 MAX_SIDE = (1 << 15) - 1  # what NIfTI-1 can say; SIZ takes about 3 kB for each sample of an axis
 Facts = dict[str, Any]
+Statistics = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,12 @@ class Reading:
     """An array (depth, height, width) as stored by the source, and facts about it.
 
     Facts are JSON values; ``facts["warnings"]`` lists what a user should know, in plain words.
+    ``statistics`` are those of ``statistics.describe``, of the values before any window.
     """
 
     array: NDArray[Any]
     facts: Facts
+    statistics: Statistics = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class SourceType:
     ``suffixes`` are lower-case ends of file names. ``recipe`` is the class of its recipes, whose defaults
     are the type's. ``inspect`` gives the facts of a file without its pixels, ``read`` the whole array,
     ``convert`` values in [0, 1] at the recipe's shape. ``kind`` is the fact by which files are counted.
+    ``converter`` is a number that is raised whenever the bytes of a volume may change for the same source
+    and recipe. ``doubts`` says in plain words what is odd about statistics and facts.
     """
 
     name: str
@@ -44,6 +49,8 @@ class SourceType:
     read: Callable[[Path], Reading]
     convert: Callable[[Path, Any], Reading]
     kind: str
+    converter: int
+    doubts: Callable[[Statistics, Facts], list[str]]
 
 
 def check_regular_file(path: Path) -> None:

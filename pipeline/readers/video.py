@@ -27,13 +27,15 @@ from numpy.typing import NDArray
 from pipeline.errors import ConfigError, ResourceError, SourceError
 from pipeline.readers import pictures
 from pipeline.readers.containers import RAW, Container, known_codec, look
-from pipeline.readers.reading import Facts, Reading, SourceType, check_regular_file, check_size
+from pipeline.readers.reading import Facts, Reading, SourceType, Statistics, check_regular_file, check_size
 from pipeline.readers.remarks import Remarks, ask_for_errors, listening
 from pipeline.recipe import VideoRecipe
 from pipeline.scale import choose_frames, scale_video
+from pipeline.statistics import describe
 
 SUFFIXES = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpeg", ".mpg")
 FETCH = "fetch or export it again"
+HISTOGRAM = (0.0, 256.0)  # gray levels
 MISSING = 0.01  # of the frames that an index lists; always one, which a decoder may hold back
 UNSURE = 0.1  # of a count that is a guess, or of frames that hold no image of their own
 FFMPEG_OPTIONS = "format_whitelist;avi,mov,matroska,mpeg,mpegvideo|protocol_whitelist;file"
@@ -304,7 +306,15 @@ def _least(path: Path, container: Container, declared: int) -> float:
 def convert(path: Path, recipe: VideoRecipe) -> Reading:
     """Values in [0, 1] at the recipe's shape. Raises SourceError as ``read``, and too-short."""
     reading = read(path, size=recipe.shape[1:] if recipe.preset else None)
-    return Reading(scale_video(choose_frames(path, reading.array, recipe), recipe), reading.facts)
+    values = scale_video(choose_frames(path, reading.array, recipe), recipe)
+    return Reading(values, reading.facts, describe(reading.array, HISTOGRAM))
 
 
-SOURCE = SourceType("video", SUFFIXES, VideoRecipe, inspect, read, convert, kind="codec")
+def doubts(statistics: Statistics, facts: Facts) -> list[str]:
+    """What makes a clip look like a still picture."""
+    return ["one frame only, which is repeated to the depth of the volume"] if facts["shape"][0] == 1 else []
+
+
+SOURCE = SourceType(
+    "video", SUFFIXES, VideoRecipe, inspect, read, convert, kind="codec", converter=1, doubts=doubts
+)

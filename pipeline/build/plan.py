@@ -1,0 +1,120 @@
+"""What a build is going to do, known before any source is read."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.build.options import Options
+from pipeline.build.reuse import Earlier
+from pipeline.build.staging import Entry, Staging, read_entry
+from pipeline.build.versions import versions
+from pipeline.build.worker import Task
+from pipeline.catalog.schema import Dataset
+from pipeline.files import canonical_json
+from pipeline.sources import Listing, Sample, list_samples, read_quarantine
+from pipeline.store import Header, Store
+from pipeline.store.publish import published
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a build is going to do, known before any source is read."""
+
+    dataset: Dataset
+    listing: Listing
+    samples: tuple[Sample, ...]
+    header: Header
+
+    @property
+    def source_bytes(self) -> int:
+        """Bytes of all sources, on disk."""
+        return sum(sample.path.stat().st_size for sample in self.samples if sample.path.is_file())
+
+    @property
+    def store_bytes(self) -> int:
+        """Bytes of the volumes of the store, if no source is bad."""
+        return self.header.volume_bytes * len(self.samples)
+
+
+def make_plan(dataset: Dataset, options: Options) -> Plan:
+    """List the samples and describe the store. Raises ConfigError.
+
+    ``options.limit`` takes the first samples by id, and those that a published store holds already: a
+    store never shrinks by a limit.
+    """
+    listing = list_samples(dataset, allow_missing=options.allow_missing)
+    header = Header(dataset.name, dataset.recipe_json, dataset.class_names, versions())
+    return Plan(dataset, listing, _limited(dataset, listing.samples, options.limit), header)
+
+
+def _limited(dataset: Dataset, samples: tuple[Sample, ...], limit: int | None) -> tuple[Sample, ...]:
+    if limit is None:
+        return samples
+    previous, _ = published(dataset.store.resolve())
+    there = {row.source for row in previous.rows} if previous else set()
+    return tuple(
+        sample for position, sample in enumerate(samples) if position < limit or sample.source in there
+    )
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """A plan, for scripts."""
+    return {
+        "dataset": plan.dataset.name,
+        "store": str(plan.dataset.store),
+        "samples": len(plan.samples),
+        "source_bytes": plan.source_bytes,
+        "store_bytes": plan.store_bytes,
+        "left_out": dict(plan.listing.left_out),
+    }
+
+
+def recipe_hash(recipe: Mapping[str, Any]) -> str:
+    """SHA-256 of a recipe's canonical text: half of what decides whether a volume can be used again."""
+    return hashlib.sha256(canonical_json(recipe)).hexdigest()
+
+
+def make_tasks(plan: Plan, staging: Staging, previous: Store | None) -> Iterator[Task]:
+    """One task for each sample, with what earlier builds made of its source."""
+    recipe_sha256 = recipe_hash(plan.header.recipe)
+    earlier = _published_results(plan, previous, recipe_sha256)
+    for sample in plan.samples:
+        chunk, journal = staging.chunk(sample.source), staging.journal(sample.source)
+        entry = read_entry(journal)
+        unfinished = [Earlier(entry, None if entry.problem else chunk)] if entry else []
+        yield Task(
+            source=sample.source,
+            path=sample.path,
+            recipe=plan.dataset.recipe,
+            recipe_sha256=recipe_sha256,
+            chunk=chunk,
+            journal=journal,
+            earlier=(*earlier[sample.source], *unfinished),
+            wanted_sha256=sample.sha256,
+        )
+
+
+def _published_results(plan: Plan, previous: Store | None, recipe_sha256: str) -> Mapping[str, list[Earlier]]:
+    """What the published store and its quarantine say of each source, under the same recipe."""
+    earlier: defaultdict[str, list[Earlier]] = defaultdict(list)
+    if previous is None or previous.header.recipe != plan.header.recipe:
+        return earlier
+    for index, row in enumerate(previous.rows):
+        made_with = row.made_with or canonical_json(previous.header.created_with).decode()
+        entry = Entry(
+            source=row.source,
+            source_sha256=row.source_sha256,
+            recipe_sha256=recipe_sha256,
+            sha256=row.sha256,
+            facts=row.facts,
+            made_with=made_with,
+            statistics=row.statistics,
+        )
+        earlier[row.source].append(Earlier(entry, previous.chunk(index)))
+    if previous.header.created_with == versions():  # another version may read what this one refused
+        for item in read_quarantine(plan.dataset.quarantine_file):
+            entry = Entry(item.source, item.source_sha256, recipe_sha256, "", "{}", item.problem)
+            earlier[item.source].append(Earlier(entry, None))
+    return earlier

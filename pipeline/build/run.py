@@ -1,0 +1,95 @@
+"""The pipeline: plan, convert, publish.
+
+One source is one task, so that a crash is attributable to one source. The rows of the store are known when
+all tasks are done, because a quarantined source has no row.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from pipeline.build.collect import check_bad, collect
+from pipeline.build.execute import run_jobs
+from pipeline.build.options import Options
+from pipeline.build.plan import Plan, make_tasks, plan_json
+from pipeline.build.staging import open_staging, remove
+from pipeline.build.versions import created_with
+from pipeline.build.worker import Result, Task, process
+from pipeline.errors import Problem
+from pipeline.sources import Quarantined, write_quarantine
+from pipeline.store.publish import publish_changes, published
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a build did."""
+
+    plan: Plan
+    digest: str
+    samples: int
+    converted: int
+    reused: int
+    quarantined: tuple[Quarantined, ...]
+    warnings: tuple[Problem, ...]
+    published: bool
+    seconds: float
+    source_bytes: int
+
+
+Report = Callable[[Result], None]
+
+
+def build(plan: Plan, options: Options, *, report: Report = lambda result: None) -> Summary:
+    """Make the store that the plan describes, or find that it is there already.
+
+    ``report`` is called after each source. Raises TooManyBadError when more than the fraction
+    ``options.max_bad`` of the sources is bad, BusyError, ResourceError, ConfigError; then the
+    published store, if any, is as it was, and the work done so far is kept for the next build.
+    """
+    start = time.perf_counter()
+    target = plan.dataset.store.resolve()
+    with open_staging(target) as staging:
+        previous, warnings = published(target)
+        results = _convert_all(make_tasks(plan, staging, previous), options, report)
+        rows, chunks, quarantined, more = collect(plan, results)
+        check_bad(plan, rows, quarantined, options.max_bad)
+        header = replace(plan.header, created_with=created_with(row.made_with for row in rows))
+        digest, changed = publish_changes(staging.root, target, previous, header, rows, chunks)
+        write_quarantine(plan.dataset.quarantine_file, quarantined)
+        remove(staging)
+    return Summary(
+        plan=plan,
+        digest=digest,
+        samples=len(rows),
+        converted=sum(result.chunk is not None and not result.reused for result in results),
+        reused=sum(result.chunk is not None and result.reused for result in results),
+        quarantined=quarantined,
+        warnings=(*plan.listing.warnings, *warnings, *more),
+        published=changed,
+        seconds=time.perf_counter() - start,
+        source_bytes=sum(result.source_bytes for result in results),
+    )
+
+
+def summary_json(summary: Summary) -> dict[str, Any]:
+    """A summary, for scripts."""
+    return {
+        **plan_json(summary.plan),
+        "samples": summary.samples,
+        "digest": summary.digest,
+        "converted": summary.converted,
+        "reused": summary.reused,
+        "published": summary.published,
+        "seconds": round(summary.seconds, 3),
+        "quarantined": [{"source": item.source, **asdict(item.problem)} for item in summary.quarantined],
+        "warnings": [asdict(problem) for problem in summary.warnings],
+    }
+
+
+def _convert_all(tasks: Iterable[Task], options: Options, report: Report) -> list[Result]:
+    results = []
+    for result in run_jobs(tasks, options, process):
+        results.append(result)
+        report(result)
+    return results

@@ -1,0 +1,49 @@
+"""What the values of a source look like: range, a small histogram, how many different ones there are.
+
+Arrays are of any real dtype, before any window; the statistics are JSON values. They serve warnings and
+reports, and decide nothing about a volume.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BINS = 32
+SAMPLED = 1 << 18  # values that the histogram is taken of, evenly spread over the whole array
+FEW = 64  # different values or fewer are told one by one
+
+
+def describe(array: NDArray[Any], limits: tuple[float, float]) -> dict[str, Any]:
+    """Range, histogram and number of different values of a source's array.
+
+    ``min`` and ``max`` are of all finite values. ``histogram`` counts about 2**18 of them in 32 equal bins
+    between ``limits``, in the source's unit; values beyond fall into the first and the last. ``different``
+    is the number of different values among these, or null if there are more than 64.
+    """
+    flat = array.reshape(-1) if array.flags.c_contiguous else array.ravel(order="K")
+    values = flat[:: max(1, flat.size // SAMPLED)]
+    values = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    low, high = limits
+    bins = np.clip((values.astype(np.float32) - low) * np.float32(BINS / (high - low)), 0, BINS - 1)
+    counts = np.bincount(bins.astype(np.intp), minlength=BINS)
+    different = int(np.unique(values).size)
+    smallest, largest = _range(flat)
+    return {
+        "min": smallest,
+        "max": largest,
+        "limits": [low, high],
+        "histogram": counts.tolist(),
+        "different": different if different <= FEW else None,
+    }
+
+
+def _range(flat: NDArray[Any]) -> tuple[float, float]:
+    if flat.dtype.kind in "iu":
+        return float(flat.min()), float(flat.max())
+    with np.errstate(invalid="ignore"):
+        smallest, largest = float(np.nanmin(flat)), float(np.nanmax(flat))
+    if np.isfinite([smallest, largest]).all():
+        return smallest, largest
+    finite = flat[np.isfinite(flat)]
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
