@@ -19,7 +19,7 @@ from pipeline.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from model.predict import Ensemble, Prediction
-    from pipeline.build import Plan, Summary
+    from pipeline.build import Summary
     from pipeline.build.convert_files import Arrival
     from pipeline.build.features import Derived
     from pipeline.build.worker import Result
@@ -81,15 +81,20 @@ def _datasets(names: tuple[str, ...]) -> "tuple[Dataset, ...]":
 
 @main.command()
 @_DATASETS
-@click.option("--deep", is_flag=True, help="Read every byte, not the headers alone.")
+@click.option("--deep", is_flag=True, help="Read every byte, in workers as a build does.")
+@_WORKERS
+@_TIMEOUT
+@_MEMORY_LIMIT
 @_ALLOW_MISSING
 @console.common
-def check(names: tuple[str, ...], deep: bool, allow_missing: bool) -> int:
+def check(names: tuple[str, ...], deep: bool, workers: int | None, **limits: Any) -> int:
     """Read catalog, labels and headers; report counts, shapes, orientations and problems."""
+    from pipeline.build import Options, default_workers
     from pipeline.check import as_json, table
     from pipeline.check import check as inspect
 
-    inspections = [inspect(dataset, deep=deep, allow_missing=allow_missing) for dataset in _datasets(names)]
+    options = Options(workers=workers or default_workers(os.cpu_count() or 1), **limits)
+    inspections = [inspect(dataset, options, deep=deep) for dataset in _datasets(names)]
     for inspection in inspections:
         console.tell_problems([item.problem for item in inspection.bad])
         console.say_warnings([*inspection.listing.warnings, *inspection.doubtful])
@@ -126,36 +131,20 @@ def check(names: tuple[str, ...], deep: bool, allow_missing: bool) -> int:
 @_ALLOW_MISSING
 @console.common
 def build(
-    names: tuple[str, ...],
-    workers: int | None,
-    scheduler: str,
-    dry_run: bool,
-    limit: int | None,
-    max_bad: float,
-    strict: bool,
-    timeout: float,
-    memory: str,
-    allow_missing: bool,
+    names: tuple[str, ...], workers: int | None, dry_run: bool, strict: bool, max_bad: float, **given: Any
 ) -> int:
     """Convert sources to a store: the Dask pipeline. Run it again to resume, or to add what changed."""
     from pipeline import build as builder
 
-    if scheduler not in ("local", "threads", "sync") and "://" not in scheduler:
-        raise click.UsageError(f"--scheduler is local, threads, sync or tcp://HOST:PORT, not {scheduler}")
-    options = builder.Options(
-        workers=workers or os.cpu_count() or 1,
-        scheduler=scheduler,
-        limit=limit,
-        max_bad=0.0 if strict else max_bad,
-        allow_missing=allow_missing,
-        timeout=timeout,
-        memory=memory,
-    )
+    workers = workers or builder.default_workers(os.cpu_count() or 1)
+    options = builder.Options(workers=workers, max_bad=0.0 if strict else max_bad, **given)
     plans = [builder.make_plan(dataset, options) for dataset in _datasets(names)]
     for plan in plans:
-        _say_plan(plan)
+        console.say_lines(builder.plan_lines(plan))
     if dry_run:
-        console.emit({"datasets": [builder.plan_json(plan) for plan in plans]}, "")
+        found = [(plan, builder.preview(plan)) for plan in plans]
+        lines = [line for pair in found for line in builder.preview_lines(*pair)]
+        console.emit({"datasets": [builder.preview_json(*pair) for pair in found]}, "\n".join(lines))
         return 0
     summaries = []
     for plan in plans:
@@ -166,44 +155,12 @@ def build(
     return QUARANTINED if any(summary.quarantined for summary in summaries) else 0
 
 
-def _say_plan(plan: "Plan") -> None:
-    shape = " x ".join(map(str, plan.header.shape))
-    console.say(
-        f"{plan.dataset.name}: {len(plan.samples)} sources, {_size(plan.source_bytes)} → "
-        f"{plan.dataset.store}, volumes {shape} {plan.header.recipe['dtype']}, {_size(plan.store_bytes)}"
-    )
-    left_out = plan.listing.left_out
-    if left_out:
-        console.say(
-            f"{plan.dataset.name}: left out {sum(left_out.values())} files of {len(left_out)} other classes"
-        )
-
-
 def _say_summary(summary: "Summary") -> None:
-    name = summary.plan.dataset.name
+    from pipeline.build import summary_lines
+
     console.say_warnings(summary.warnings)
     console.tell_problems([item.problem for item in summary.quarantined])
-    if not summary.published:
-        console.say(
-            f"{name}: nothing to do, {summary.samples} samples are up to date ({summary.seconds:.1f} s)"
-        )
-    else:
-        rate = summary.source_bytes / summary.seconds / 1e6
-        console.say(
-            f"{name}: {summary.samples} samples in {summary.seconds:.1f} s, {rate:.1f} MB/s of sources; "
-            f"{summary.converted} converted, {summary.reused} kept from before"
-        )
-    if summary.quarantined:
-        where = summary.plan.dataset.quarantine_file
-        console.say(f"{name}: {len(summary.quarantined)} sources quarantined, listed in {where}")
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
+    console.say_lines(summary_lines(summary))
 
 
 def _read_by(report: console.Report) -> "Callable[[Result], None]":
@@ -277,7 +234,9 @@ def _repaired(dataset: "Dataset", before: "Verification") -> "Verification":
 
 
 def _verification_text(item: "Verification", quick: bool) -> str:
-    how = "sizes compared" if quick else f"{_size(item.nbytes)} read and hashed"
+    from pipeline.build import size_text
+
+    how = "sizes compared" if quick else f"{size_text(item.nbytes)} read and hashed"
     state = f"{len(item.damaged)} damaged" if item.damaged else "intact"
     return f"{item.store}: {state}, {item.samples} samples, {how}"
 

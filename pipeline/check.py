@@ -1,14 +1,20 @@
 """What a dataset looks like before it is built: counts, shapes, orientations, and what is wrong."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from pipeline.build.worker import check_hash, hash_file
+from pipeline.build.collect import source_warnings
+from pipeline.build.execute import run_jobs
+from pipeline.build.options import Options
+from pipeline.build.worker import check_hash, hash_file, source_problem
 from pipeline.catalog.schema import Dataset
 from pipeline.errors import Problem, SourceError
-from pipeline.readers.reading import Facts
+from pipeline.readers import SOURCE_TYPES
+from pipeline.readers.reading import Facts, Statistics
 from pipeline.sources import Listing, Quarantined, Sample, list_samples
 
 
@@ -27,13 +33,51 @@ class Inspection:
     doubtful: tuple[Problem, ...]
 
 
-def check(dataset: Dataset, *, deep: bool = False, allow_missing: bool = False) -> Inspection:
-    """Look at all sources: their headers, or with ``deep`` every byte. Raises ConfigError."""
-    listing = list_samples(dataset, allow_missing=allow_missing)
-    looks = list(_look(dataset, listing.samples, deep))
-    facts = [look for look in looks if not isinstance(look, Quarantined)]
-    shapes = [fact["shape"] for _, fact in facts]
+@dataclass(frozen=True)
+class Examined:
+    """What a source looks like, or what is wrong with it."""
+
+    source: str
+    path: Path
+    facts: Facts
+    statistics: Statistics
+    problem: Problem | None = None
+
+    @property
+    def source_bytes(self) -> int:
+        """Bytes of the file."""
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+
+@dataclass(frozen=True)
+class Examination:
+    """A source to look at: its header, or with ``deep`` every byte."""
+
+    source: str
+    path: Path
+    type: str
+    deep: bool
+    wanted_sha256: str
+    trace: Path
+
+    def lost(self, problem: Problem) -> Examined:
+        """The result for a source that ended its worker."""
+        return Examined(self.source, self.path, {}, {}, problem)
+
+
+Report = Callable[[Examined], object]
+
+
+def check(
+    dataset: Dataset, options: Options, *, deep: bool = False, report: Report = lambda examined: None
+) -> Inspection:
+    """Look at all sources: their headers, or with ``deep`` every byte, in workers. Raises ConfigError."""
+    listing = list_samples(dataset, allow_missing=options.allow_missing)
+    found = list(_examine_all(dataset, listing.samples, options, deep, report))
+    good = [examined for examined in found if examined.problem is None]
+    shapes = [examined.facts["shape"] for examined in good]
     counts = Counter(sample.label for sample in listing.samples)
+    source = dataset.source_type
     return Inspection(
         dataset=dataset.name,
         listing=listing,
@@ -41,31 +85,51 @@ def check(dataset: Dataset, *, deep: bool = False, allow_missing: bool = False) 
         groups=len({sample.group or sample.id for sample in listing.samples}),
         smallest=tuple(map(min, zip(*shapes, strict=True))),
         largest=tuple(map(max, zip(*shapes, strict=True))),
-        kinds=dict(Counter(fact[dataset.source_type.kind] for _, fact in facts).most_common()),
-        bad=(*listing.unmatched, *(look for look in looks if isinstance(look, Quarantined))),
-        doubtful=tuple(_doubts(facts)),
+        kinds=dict(Counter(examined.facts[source.kind] for examined in good).most_common()),
+        bad=(
+            *listing.unmatched,
+            *(Quarantined(examined.source, examined.problem) for examined in found if examined.problem),
+        ),
+        doubtful=tuple(
+            warning
+            for examined in good
+            for warning in source_warnings(examined.path, source, examined.facts, examined.statistics)
+        ),
     )
 
 
-def _look(
-    dataset: Dataset, samples: tuple[Sample, ...], deep: bool
-) -> Iterator[Quarantined | tuple[Sample, Facts]]:
-    reader = dataset.source_type
-    for sample in samples:
-        try:
-            facts = reader.read(sample.path).facts if deep else reader.inspect(sample.path)
-            if deep and sample.sha256:
-                check_hash(sample.path, hash_file(sample.path), sample.sha256)
-        except SourceError as error:
-            yield Quarantined(sample.source, error.problems[0])
-        else:
-            yield sample, facts
+def _examine_all(
+    dataset: Dataset, samples: tuple[Sample, ...], options: Options, deep: bool, report: Report
+) -> list[Examined]:
+    """One result per sample, in their order."""
+    with TemporaryDirectory(prefix="viptt-") as folder:
+        jobs = [
+            Examination(
+                sample.source, sample.path, dataset.type, deep, sample.sha256, Path(folder, str(number))
+            )
+            for number, sample in enumerate(samples)
+        ]
+        # Headers are read in a millisecond each: no worker is worth its start.
+        how = options if deep else replace(options, scheduler="sync")
+        found = {}
+        for examined in run_jobs(jobs, how, examine):
+            found[examined.source] = examined
+            report(examined)
+    return [found[sample.source] for sample in samples]
 
 
-def _doubts(facts: list[tuple[Sample, Facts]]) -> Iterator[Problem]:
-    for sample, fact in facts:
-        for warning in fact["warnings"]:
-            yield Problem(str(sample.path), "doubtful", warning, "check that this is meant")
+def examine(job: Examination) -> Examined:
+    """Read a source as far as the job says; a bad one is a result like any other."""
+    source = SOURCE_TYPES[job.type]
+    try:
+        if not job.deep:
+            return Examined(job.source, job.path, source.inspect(job.path), {})
+        if job.wanted_sha256:
+            check_hash(job.path, hash_file(job.path), job.wanted_sha256)
+        reading = source.read(job.path)
+        return Examined(job.source, job.path, reading.facts, reading.statistics)
+    except (SourceError, MemoryError) as error:
+        return job.lost(source_problem(job.path, error))
 
 
 def as_json(inspection: Inspection) -> dict[str, Any]:
@@ -99,5 +163,5 @@ def table(inspection: Inspection) -> str:
     left_out = inspection.listing.left_out
     if left_out:
         lines.append(f"  left out: {sum(left_out.values())} files of {len(left_out)} other classes")
-    lines.append(f"  problems: {len(inspection.bad)}")
+    lines.append(f"  problems: {len(inspection.bad)}, warnings: {len(inspection.doubtful)}")
     return "\n".join(lines)

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -173,6 +173,12 @@ def say(text: str, *, level: int = 0) -> None:
     """A message for people."""
     if settings().verbosity >= level:
         click.echo(text, err=True)
+
+
+def say_lines(lines: Iterable[str]) -> None:
+    """Messages for people, a line each."""
+    for line in lines:
+        say(line)
 
 
 def emit(document: Any, text: str) -> None:

@@ -2,13 +2,14 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.build.plan import Plan
 from pipeline.build.staging import Entry
 from pipeline.build.worker import Result
 from pipeline.errors import Problem, TooManyBadError
+from pipeline.readers.reading import Facts, SourceType, Statistics
 from pipeline.sources import Quarantined, Sample
 from pipeline.store import Row
 
@@ -42,14 +43,19 @@ def collect(plan: Plan, results: list[Result]) -> _Collected:
             )
         )
         chunks.append(result.chunk)
-        warnings += doubts(sample.path, entry)
+        warnings += entry_warnings(sample.path, plan.dataset.source_type, entry)
     return tuple(rows), tuple(chunks), tuple(quarantined), tuple(warnings)
 
 
-def doubts(path: Path, entry: Entry) -> list[Problem]:
-    """What the reader noticed, and stored in the sample's facts."""
-    warnings = json.loads(entry.facts).get("warnings", [])
-    return [Problem(str(path), "doubtful", text, "check that this is meant") for text in warnings]
+def source_warnings(path: Path, source: SourceType, facts: Facts, statistics: Statistics) -> list[Problem]:
+    """What is odd about a good source: what its reader noticed, and what its values look like."""
+    said = facts.get("warnings", []) + (source.doubts(statistics, facts) if statistics else [])
+    return [Problem(str(path), "doubtful", text, "check that this is meant") for text in said]
+
+
+def entry_warnings(path: Path, source: SourceType, entry: Entry) -> list[Problem]:
+    """The warnings about a converted source."""
+    return source_warnings(path, source, json.loads(entry.facts), json.loads(entry.statistics))
 
 
 def _no_chunk(sample: Sample) -> Problem:
@@ -57,31 +63,63 @@ def _no_chunk(sample: Sample) -> Problem:
 
 
 def duplicates(plan: Plan, results: Mapping[str, Result]) -> tuple[dict[str, Problem], list[Problem]]:
-    """Sources of equal bytes: both quarantined where their labels differ, else a warning."""
+    """Sources of equal bytes: quarantined where their labels differ, else a warning.
+
+    Volumes of equal bytes from different files, such as one scan compressed and not, are a warning, too.
+    """
+    contradicting: dict[str, Problem] = {}
+    warnings = []
+    for twins in _twins(plan, results, lambda entry: entry.source_sha256):
+        if len({sample.label for sample in twins}) > 1:
+            contradicting |= _contradictions(twins)
+        else:
+            warnings.append(_same_bytes(twins))
+    for twins in _twins(plan, results, lambda entry: entry.sha256):
+        sources = {results[sample.source].entry.source_sha256 for sample in twins}
+        if len(sources) > 1:
+            warnings.append(_same_volume(twins))
+    return contradicting, warnings
+
+
+def _twins(plan: Plan, results: Mapping[str, Result], key: Callable[[Entry], str]) -> Iterator[list[Sample]]:
+    """Samples that share a hash, two or more at a time."""
     same = defaultdict(list)
     for sample in plan.samples:
         entry = results[sample.source].entry
-        if entry.source_sha256 and entry.problem is None:
-            same[entry.source_sha256].append(sample)
-    contradicting, warnings = {}, []
-    for twins in same.values():
-        names = ", ".join(sample.source for sample in twins)
-        if len({sample.label for sample in twins}) > 1:
-            for sample in twins:
-                reason = f"the same bytes have several labels: {names}"
-                contradicting[sample.source] = Problem(
-                    str(sample.path),
-                    "duplicate-content",
-                    reason,
-                    "find the right label, remove the other file",
-                )
-        elif len(twins) > 1:
-            groups = (
-                " in several groups, so that a split may leak" if len({s.group for s in twins}) > 1 else ""
-            )
-            reason = f"the same bytes under {len(twins)} names{groups}: {names}"
-            warnings.append(Problem(str(twins[0].path), "duplicate-content", reason, "keep one of them"))
-    return contradicting, warnings
+        if key(entry) and entry.problem is None:
+            same[key(entry)].append(sample)
+    yield from (twins for twins in same.values() if len(twins) > 1)
+
+
+def _contradictions(twins: Sequence[Sample]) -> dict[str, Problem]:
+    reason = f"the same bytes have several labels: {_names(twins)}"
+    remedy = "find the right label, remove the other file"
+    return {sample.source: Problem(str(sample.path), "duplicate-content", reason, remedy) for sample in twins}
+
+
+def _same_bytes(twins: Sequence[Sample]) -> Problem:
+    leaks = len({sample.group for sample in twins}) > 1
+    groups = " in several groups, so that a split may leak" if leaks else ""
+    reason = f"the same bytes under {len(twins)} names{groups}: {_names(twins)}"
+    return Problem(str(twins[0].path), "duplicate-content", reason, "keep one of them")
+
+
+def _same_volume(twins: Sequence[Sample]) -> Problem:
+    differ = [
+        word
+        for word, values in (
+            ("labels", {sample.label for sample in twins}),
+            ("groups", {sample.group for sample in twins}),
+        )
+        if len(values) > 1
+    ]
+    contradiction = f" with different {' and '.join(differ)}, a contradiction" if differ else ""
+    reason = f"equal volumes from {len(twins)} different files{contradiction}: {_names(twins)}"
+    return Problem(str(twins[0].path), "duplicate-content", reason, "find the right one, remove the others")
+
+
+def _names(twins: Sequence[Sample]) -> str:
+    return ", ".join(sample.source for sample in twins)
 
 
 def check_bad(

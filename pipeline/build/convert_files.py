@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.build.collect import doubts
+from pipeline.build.collect import entry_warnings
 from pipeline.build.execute import run_jobs
 from pipeline.build.options import Options
 from pipeline.build.staging import FOLDERS, Entry, Staging
@@ -105,13 +105,17 @@ def convert_incoming(
                 yield Quarantined(file.source, entry.problem, entry.source_sha256)
             else:
                 volume = _volume(staging.chunk(file.source), recipe, entry)
-                yield Arrival(file.id, file.source, volume, tuple(doubts(Path(file.source), entry)))
+                yield Arrival(file.id, file.source, volume, _warnings(file, recipe, entry))
 
 
 def _results(
     files: Sequence[Incoming], recipe: Recipe, staging: Staging, options: Options
 ) -> Generator[Result, None, None]:
     return run_jobs(_tasks(files, recipe, staging), options, process)
+
+
+def _warnings(file: Incoming, recipe: Recipe, entry: Entry) -> tuple[Problem, ...]:
+    return tuple(entry_warnings(Path(file.source), SOURCE_TYPES[recipe.type], entry))
 
 
 @contextmanager

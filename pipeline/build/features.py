@@ -12,17 +12,20 @@ are not those that were hashed.
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.build.staging import Entry, Staging, open_staging, read_entry, remove, write_entry
+from pipeline.build.reuse import Earlier, Key, published_result, reusable, unfinished_result
+from pipeline.build.staging import Entry, Staging, open_staging, remove, write_entry
+from pipeline.build.versions import FIRST
+from pipeline.build.versions import created_with as versions_of
 from pipeline.errors import ConfigError, IntegrityError, Problem
 from pipeline.files import canonical_json
-from pipeline.store import FEATURES, Header, Json, Row, Store, features_of, is_intact, write_chunk
+from pipeline.store import FEATURES, Header, Json, Row, Store, features_of, write_chunk
 from pipeline.store.publish import publish_changes, published
 
 Compute = Callable[[NDArray[Any]], NDArray[Any]]
@@ -45,9 +48,10 @@ class Derived:
 
 @dataclass(frozen=True)
 class _Made:
-    """The features of one volume: their SHA-256, and the chunk file that holds them."""
+    """The features of one volume: their SHA-256, what made them, and the chunk file that holds them."""
 
     sha256: str
+    made_with: str
     chunk: Path
 
 
@@ -84,8 +88,9 @@ def derive(
             if index not in made:
                 made[index] = _make(volumes, header, staging, compute, index)
                 report(volumes.header.volume_bytes)
-        rows = [_row(row, made[index].sha256) for index, row in enumerate(volumes.rows)]
+        rows = [_row(row, made[index]) for index, row in enumerate(volumes.rows)]
         chunks = [made[index].chunk for index in range(len(rows))]
+        header = replace(header, created_with=versions_of(row.made_with for row in rows))
         digest, changed = publish_changes(staging.root, target, previous, header, rows, chunks)
         remove(staging)
     seconds = time.perf_counter() - start
@@ -98,8 +103,16 @@ def _check_kind(target: Path, previous: Store | None) -> None:
         raise ConfigError.of(target, "not-ours", reason, "move it away")
 
 
-def _row(volume: Row, sha256: str) -> Row:
-    return Row(volume.id, volume.label, volume.group, volume.id, volume.sha256, sha256, "{}")
+def _row(volume: Row, made: _Made) -> Row:
+    return replace(
+        volume,
+        source=volume.id,
+        source_sha256=volume.sha256,
+        sha256=made.sha256,
+        facts="{}",
+        made_with=made.made_with,
+        statistics="{}",
+    )
 
 
 # --- what is there ------------------------------------------------------------------------------
@@ -111,24 +124,19 @@ def _made_before(
     """Row to the features that an earlier run made of this very volume by this recipe, if intact."""
     wanted, before, made = _fingerprint(header.recipe), _published(previous), {}
     for index, row in enumerate(volumes.rows):
-        entry = read_entry(staging.journal(row.id))
-        stopped = (entry, staging.chunk(row.id)) if entry else None
-        for known, chunk in filter(None, (before.get(row.id), stopped)):
-            same = (known.source_sha256, known.recipe_sha256) == (row.sha256, wanted)
-            if same and is_intact(chunk, header.volume_bytes, known.sha256):
-                made[index] = _Made(known.sha256, chunk)
+        key = Key(row.sha256, wanted, FIRST)
+        for earlier in filter(None, (before.get(row.id), unfinished_result(staging, row.id))):
+            if earlier.chunk and reusable(earlier, key, header.volume_bytes):
+                made[index] = _Made(earlier.entry.sha256, earlier.entry.made_with, earlier.chunk)
                 break
     return made
 
 
-def _published(previous: Store | None) -> Mapping[str, tuple[Entry, Path]]:
+def _published(previous: Store | None) -> Mapping[str, Earlier]:
     if previous is None:
         return {}
     recipe = _fingerprint(previous.header.recipe)
-    return {
-        row.id: (Entry(row.id, row.source_sha256, recipe, row.sha256, row.facts), previous.chunk(index))
-        for index, row in enumerate(previous.rows)
-    }
+    return {row.id: published_result(previous, index, recipe) for index, row in enumerate(previous.rows)}
 
 
 def _fingerprint(recipe: Json) -> str:
@@ -147,9 +155,10 @@ def _make(volumes: Store, header: Header, staging: Staging, compute: Compute, in
     _check(values, header, where=f"{volumes.path} (sample {row.id})")
     chunk = staging.chunk(row.id)
     sha256 = write_chunk(chunk, values.astype(header.dtype, copy=False))
-    entry = Entry(row.id, row.sha256, _fingerprint(header.recipe), sha256, "{}")
+    made_with = canonical_json(header.created_with).decode()
+    entry = Entry(row.id, row.sha256, _fingerprint(header.recipe), sha256, "{}", made_with=made_with)
     write_entry(staging.journal(row.id), entry)
-    return _Made(sha256, chunk)
+    return _Made(sha256, made_with, chunk)
 
 
 def _check(values: NDArray[Any], header: Header, *, where: str) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.build.options import Options
-from pipeline.build.reuse import Earlier
-from pipeline.build.staging import Entry, Staging, read_entry
+from pipeline.build.reuse import Earlier, published_result, unfinished_result
+from pipeline.build.staging import Entry, Staging
 from pipeline.build.versions import versions
 from pipeline.build.worker import Task
 from pipeline.catalog.schema import Dataset
@@ -82,8 +82,7 @@ def make_tasks(plan: Plan, staging: Staging, previous: Store | None) -> Iterator
     earlier = _published_results(plan, previous, recipe_sha256)
     for sample in plan.samples:
         chunk, journal = staging.chunk(sample.source), staging.journal(sample.source)
-        entry = read_entry(journal)
-        unfinished = [Earlier(entry, None if entry.problem else chunk)] if entry else []
+        unfinished = unfinished_result(staging, sample.source)
         yield Task(
             source=sample.source,
             path=sample.path,
@@ -91,7 +90,7 @@ def make_tasks(plan: Plan, staging: Staging, previous: Store | None) -> Iterator
             recipe_sha256=recipe_sha256,
             chunk=chunk,
             journal=journal,
-            earlier=(*earlier[sample.source], *unfinished),
+            earlier=(*earlier[sample.source], *filter(None, [unfinished])),
             wanted_sha256=sample.sha256,
         )
 
@@ -102,17 +101,7 @@ def _published_results(plan: Plan, previous: Store | None, recipe_sha256: str) -
     if previous is None or previous.header.recipe != plan.header.recipe:
         return earlier
     for index, row in enumerate(previous.rows):
-        made_with = row.made_with or canonical_json(previous.header.created_with).decode()
-        entry = Entry(
-            source=row.source,
-            source_sha256=row.source_sha256,
-            recipe_sha256=recipe_sha256,
-            sha256=row.sha256,
-            facts=row.facts,
-            made_with=made_with,
-            statistics=row.statistics,
-        )
-        earlier[row.source].append(Earlier(entry, previous.chunk(index)))
+        earlier[row.source].append(published_result(previous, index, recipe_sha256))
     if previous.header.created_with == versions():  # another version may read what this one refused
         for item in read_quarantine(plan.dataset.quarantine_file):
             entry = Entry(item.source, item.source_sha256, recipe_sha256, "", "{}", item.problem)

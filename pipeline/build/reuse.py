@@ -7,9 +7,10 @@ raised whenever the bytes of a volume may change for the same source and recipe.
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.build.staging import Entry
+from pipeline.build.staging import Entry, Staging, read_entry
 from pipeline.build.versions import converter_of
-from pipeline.store import is_intact
+from pipeline.files import canonical_json
+from pipeline.store import Store, is_intact
 
 # Not a property of the source's bytes, so worth another try when nothing about the source has changed.
 RETRIED = frozenset(
@@ -32,6 +33,29 @@ class Earlier:
 
     entry: Entry
     chunk: Path | None
+
+
+def published_result(store: Store, index: int, recipe_sha256: str) -> Earlier:
+    """What a published store holds of the source of row ``index``."""
+    row = store.rows[index]
+    entry = Entry(
+        source=row.source,
+        source_sha256=row.source_sha256,
+        recipe_sha256=recipe_sha256,
+        sha256=row.sha256,
+        facts=row.facts,
+        made_with=row.made_with or canonical_json(store.header.created_with).decode(),
+        statistics=row.statistics,
+    )
+    return Earlier(entry, store.chunk(index))
+
+
+def unfinished_result(staging: Staging, source: str) -> Earlier | None:
+    """What a build that was stopped has made of a source."""
+    entry = read_entry(staging.journal(source))
+    if entry is None:
+        return None
+    return Earlier(entry, None if entry.problem else staging.chunk(source))
 
 
 def reusable(earlier: Earlier, key: Key, volume_bytes: int) -> bool:

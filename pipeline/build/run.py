@@ -5,11 +5,12 @@ all tasks are done, because a quarantined source has no row.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pipeline.build.collect import check_bad, collect
+from pipeline.build.dry_run import recipe_changes
 from pipeline.build.execute import run_jobs
 from pipeline.build.options import Options
 from pipeline.build.plan import Plan, make_tasks, plan_json
@@ -93,3 +94,48 @@ def _convert_all(tasks: Iterable[Task], options: Options, report: Report) -> lis
         results.append(result)
         report(result)
     return results
+
+
+# --- for people ---------------------------------------------------------------------------------
+
+
+def plan_lines(plan: Plan) -> Iterator[str]:
+    """What a build is going to do."""
+    name, recipe = plan.dataset.name, plan.header.recipe
+    shape = " x ".join(map(str, plan.header.shape))
+    yield (
+        f"{name}: {len(plan.samples)} sources, {size_text(plan.source_bytes)} → {plan.dataset.store}, "
+        f"volumes {shape} {recipe['dtype']}, {size_text(plan.store_bytes)}"
+    )
+    left_out = plan.listing.left_out
+    if left_out:
+        yield f"{name}: left out {sum(left_out.values())} files of {len(left_out)} other classes"
+    store, _ = published(plan.dataset.store.resolve())
+    changes = recipe_changes(plan, store) if store else []
+    if changes:
+        yield f"{name}: replaces a store of another recipe ({'; '.join(changes)})"
+
+
+def summary_lines(summary: Summary) -> Iterator[str]:
+    """What a build did."""
+    name = summary.plan.dataset.name
+    if summary.published:
+        rate = summary.source_bytes / summary.seconds / 1e6
+        yield (
+            f"{name}: {summary.samples} samples in {summary.seconds:.1f} s, {rate:.1f} MB/s of sources; "
+            f"{summary.converted} converted, {summary.reused} kept from before"
+        )
+    else:
+        yield f"{name}: nothing to do, {summary.samples} samples are up to date ({summary.seconds:.1f} s)"
+    if summary.quarantined:
+        where = summary.plan.dataset.quarantine_file
+        yield f"{name}: {len(summary.quarantined)} sources quarantined, listed in {where}"
+
+
+def size_text(count: float) -> str:
+    """Bytes for people: 14.1 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

@@ -69,7 +69,7 @@ def process(task: Task) -> Result:
     except (ConfigError, ResourceError, KeyboardInterrupt):
         raise
     except Exception as error:  # noqa: BLE001 - a bad source costs only itself, whatever its decoder raises
-        entry = Entry(task.source, sha256, task.recipe_sha256, "", "{}", _problem(task.path, error))
+        entry = Entry(task.source, sha256, task.recipe_sha256, "", "{}", source_problem(task.path, error))
         result = Result(entry, None, False, 0)
     write_entry(task.journal, result.entry)
     return result
@@ -128,7 +128,8 @@ def _signature(path: Path) -> _Signature:
     return _Signature(status.st_size, status.st_mtime_ns, status.st_ctime_ns, inode)
 
 
-def _problem(path: Path, error: Exception) -> Problem:
+def source_problem(path: Path, error: Exception) -> Problem:
+    """Why a source cannot be converted, from what its reader raised."""
     if isinstance(error, SourceError):
         return error.problems[0]
     if isinstance(error, MemoryError):
