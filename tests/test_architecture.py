@@ -18,7 +18,7 @@ HOMES = {
     "pydantic": {"pipeline/catalog.py"},
     "nibabel": {"pipeline/readers/nifti.py", "pipeline/demo.py"},
     "isal": {"pipeline/readers/nifti.py"},
-    "cv2": {"pipeline/readers/video.py", "pipeline/demo.py"},
+    "cv2": {"pipeline/readers/video.py", "pipeline/crop.py", "pipeline/ssim.py", "pipeline/demo.py"},
     "scipy": {"pipeline/siz.py", "pipeline/demo.py"},
     "zarr": {"pipeline/store.py"},
     "google_crc32c": {"pipeline/store.py"},
