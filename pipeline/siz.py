@@ -8,18 +8,16 @@ to 224 it does.
 
 Zooming is linear, so each axis is one matrix, and a spline's influence fades by a factor of 3.7 per
 sample (order 3), so the matrix is a narrow band. Its entries are SciPy's own answers to unit
-impulses, hence boundaries are SciPy's. The band is multiplied in blocks of a few output rows with
-only the input rows that matter.
+impulses, hence boundaries are SciPy's.
 
-Does not smooth before shrinking (SciPy does not either), clip the spline's overshoot, or treat
-non-finite values: one NaN spreads along its row, column and depth.
+Does not smooth before shrinking (SciPy does not either; ``resize_antialias`` does), clip the spline's
+overshoot, or treat non-finite values: one NaN spreads along its row, column and depth.
 
 Source: M. Unser, "Splines: a perfect fit for signal and image processing", IEEE Signal Process. Mag.
 16(6), 1999; ``scipy.ndimage.zoom``; for volumes of CT, Zunair et al., "Uniformizing techniques to
 process CT scans with 3D CNNs for tuberculosis prediction", PRIME 2020.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import Literal, get_args
@@ -27,6 +25,9 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from pipeline.antialias import resize_antialias as resize_antialias
+from pipeline.banded import Block, multiply_columns, multiply_rows
 
 Float32 = NDArray[np.float32]
 Clip = tuple[float, float] | None
@@ -37,15 +38,6 @@ PLANES = 4
 COMB = 128  # impulses this far apart do not feel each other: order 5 fades by 0.43 a sample
 NEGLIGIBLE = 1e-6  # of an impulse; all that three axes drop is under 1e-5 of the range
 STRIP_VALUES = 1 << 20
-
-
-@dataclass(frozen=True)
-class Block:
-    """Output rows ``out`` of one axis as ``weights`` (rows, inputs) times the input rows ``inputs``."""
-
-    out: slice
-    inputs: slice
-    weights: Float32
 
 
 def zoom(
@@ -141,11 +133,8 @@ def _zoom_planes(
     for first in range(0, depth, PLANES):
         out = result[first : first + PLANES]
         part = _load(volume[first : first + PLANES], clip, values[: len(out)])
-        for block in plan[1]:
-            np.matmul(block.weights, part[:, block.inputs], out=rows[: len(out), block.out])
-        lines, zoomed = rows[: len(out)].reshape(-1, width), out.reshape(-1, shape[2])
-        for block in plan[2]:
-            np.matmul(lines[:, block.inputs], block.weights.T, out=zoomed[:, block.out])
+        multiply_rows(plan[1], part, rows[: len(out)])
+        multiply_columns(plan[2], rows[: len(out)].reshape(-1, width), out.reshape(-1, shape[2]))
     return result
 
 
@@ -156,7 +145,7 @@ def _zoom_depth(volume: NDArray[np.generic], depth: int, blocks: tuple[Block, ..
     if slices == depth:
         return _load(volume, clip, result)
     if volume.dtype == np.float32 and volume.flags.c_contiguous and clip is None:
-        _contract(volume.reshape(slices, -1).view(np.float32), blocks, result.reshape(depth, -1))
+        multiply_rows(blocks, volume.reshape(slices, -1).view(np.float32), result.reshape(depth, -1))
         return result
     step = max(1, STRIP_VALUES // (slices * width))
     buffer = np.empty(slices * min(step, height) * width, np.float32)
@@ -164,15 +153,9 @@ def _zoom_depth(volume: NDArray[np.generic], depth: int, blocks: tuple[Block, ..
         part = volume[:, top : top + step]
         strip = _load(part, clip, buffer[: part.size].reshape(part.shape))
         zoomed = np.empty((depth, part.shape[1] * width), np.float32)
-        _contract(strip.reshape(slices, -1), blocks, zoomed)
+        multiply_rows(blocks, strip.reshape(slices, -1), zoomed)
         result[:, top : top + step] = zoomed.reshape(depth, -1, width)
     return result
-
-
-def _contract(values: Float32, blocks: tuple[Block, ...], out: Float32) -> None:
-    """Multiply the band with values (inputs, anything), all contiguous."""
-    for block in blocks:
-        np.matmul(block.weights, values[block.inputs], out=out[block.out])
 
 
 def _zoom_nearest(volume: NDArray[np.generic], shape: tuple[int, int, int], clip: Clip) -> Float32:

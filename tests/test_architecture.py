@@ -24,7 +24,7 @@ HOMES = {
     },
     "nibabel": {"pipeline/readers/nifti.py", "pipeline/readers/orientation.py", "pipeline/demo.py"},
     "isal": {"pipeline/readers/nifti.py"},
-    "cv2": {"pipeline/readers/video.py", "pipeline/demo.py"},
+    "cv2": {"pipeline/readers/video.py", "pipeline/crop.py", "pipeline/ssim.py", "pipeline/demo.py"},
     "scipy": {"pipeline/siz.py", "pipeline/demo.py"},
     "zarr": {"pipeline/store/layout.py", "pipeline/store/open.py"},
     "google_crc32c": {"pipeline/store/chunks.py"},
