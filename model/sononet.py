@@ -95,7 +95,7 @@ def sononet(
 
 
 def encoder(net: keras.Model) -> keras.Model:
-    """The layers of ``net`` up to the features: samples to maps (B, [length - 4,] h / 16, w / 16, 8 features)."""
+    """The layers of ``net`` up to the features: samples to (B, [length - 4,] h / 16, w / 16, 8 features)."""
     return keras.Model(net.input, net.get_layer(f"{BLOCKS[-1]}_relu").output)
 
 
@@ -168,9 +168,7 @@ def _convolution(
     """A convolution without bias, and its batch normalisation."""
     kind = layers.Conv2D if len(maps.shape) == 4 else layers.Conv3D
     name = f"{block.name}{part}"
-    convolution = kind(
-        width, size, padding="same", use_bias=False, kernel_initializer=initializer, name=name
-    )
+    convolution = kind(width, size, padding="same", use_bias=False, kernel_initializer=initializer, name=name)
     normalisation = layers.BatchNormalization(momentum=0.9, epsilon=block.epsilon, name=f"{name}_bn")
     return normalisation(convolution(maps))
 
