@@ -8,6 +8,7 @@ where its items lie, not the items themselves.
 
 import io
 import pickletools
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
@@ -90,8 +91,8 @@ class Machine:
     def run(self, file: io.BytesIO) -> Any:
         """The value of the pickle that begins here; ``file`` then stands behind it."""
         self.stack, self.memo = [], {}
-        for instruction, argument, _ in pickletools.genops(file):
-            self._step(instruction.name, argument)
+        while (instruction := _instruction(file)) != "STOP":
+            self._step(instruction, _argument(instruction, file))
         (value,) = self.stack
         return value
 
@@ -110,7 +111,7 @@ class Machine:
             self.stack.append(_known(argument))
         elif instruction in _ACTIONS:
             _ACTIONS[instruction](self)
-        elif instruction not in ("PROTO", "STOP"):
+        elif instruction != "PROTO":
             raise ValueError(f"its pickle has the instruction {instruction}")
 
     def _last(self, count: int) -> tuple[Any, ...]:
@@ -153,7 +154,7 @@ class Machine:
     def _set(self, pairs: tuple[Any, ...]) -> None:
         target = self._top(dict)
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            # Python itself would crash on the hash of a tuple nested a million times.
+            # Python itself would crash on the hash of a very deeply nested tuple.
             if type(key) is not str:
                 raise ValueError("its pickle has a key that is not a text")
             target[key] = value
@@ -183,6 +184,18 @@ class Machine:
         self.stack.append(storage)
 
 
+# --- instructions -------------------------------------------------------------------------------
+
+_FORMATS = {
+    "PROTO": "<B",
+    "BININT": "<i",
+    "BININT1": "<B",
+    "BININT2": "<H",
+    "BINPUT": "<B",
+    "BINGET": "<B",
+    "LONG_BINPUT": "<I",
+    "LONG_BINGET": "<I",
+}
 _CONSTANTS: dict[str, Callable[[], Any]] = {
     "MARK": lambda: _MARK,
     "NONE": lambda: None,
@@ -201,6 +214,38 @@ _ACTIONS: dict[str, Callable[[Machine], None]] = {
     "REDUCE": Machine.call,
     "BINPERSID": Machine.refer,
 }
+
+
+def _instruction(file: io.BytesIO) -> str:
+    code = file.read(1).decode("latin-1")
+    if code not in pickletools.code2op:
+        raise ValueError("its pickle ends early, or is none")
+    return pickletools.code2op[code].name
+
+
+def _argument(instruction: str, file: io.BytesIO) -> Any:
+    """What stands behind an instruction; None behind those that have none, or are not known here."""
+    if instruction in _FORMATS:
+        return _unpacked(_FORMATS[instruction], file)
+    if instruction == "LONG1":
+        return int.from_bytes(_bytes(_unpacked("<B", file), file), "little", signed=True)
+    if instruction == "BINUNICODE":
+        return _bytes(_unpacked("<I", file), file).decode()
+    if instruction == "GLOBAL":
+        return b" ".join(file.readline().removesuffix(b"\n") for _ in range(2)).decode()
+    return None
+
+
+def _unpacked(form: str, file: io.BytesIO) -> int:
+    (value,) = struct.unpack(form, _bytes(struct.calcsize(form), file))
+    return int(value)
+
+
+def _bytes(count: int, file: io.BytesIO) -> bytes:
+    found = file.read(count)
+    if len(found) < count:
+        raise ValueError("its pickle ends early")
+    return found
 
 
 def _known(name: str) -> Any:
