@@ -5,7 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pth_files import EMPTY, call, numbers, pickled, sequence, storage, tensor, text, whole, write_legacy, write_zip
+from pth_files import (
+    EMPTY,
+    call,
+    numbers,
+    pickled,
+    sequence,
+    storage,
+    tensor,
+    text,
+    whole,
+    write_legacy,
+    write_zip,
+)
 
 from model.pth import LONGEST_PICKLE, read_tensors
 from pipeline.errors import IntegrityError
@@ -90,7 +102,9 @@ def test_foreign_objects_are_refused_and_not_called(tmp_path: Path, protocol: in
     mark = tmp_path / "called"
     told = pickle.dumps({"a": Foreign(Path.touch, mark)}, protocol)
     refused(write_zip(tmp_path / "a.pth", ONE, pickle=told), "its pickle (names|has the instruction)")
-    refused(write_zip(tmp_path / "a.pth", ONE, pickle=pickle.dumps(Foreign(eval, "1"), 2)), "__builtin__ eval")
+    refused(
+        write_zip(tmp_path / "a.pth", ONE, pickle=pickle.dumps(Foreign(eval, "1"), 2)), "__builtin__ eval"
+    )
     (tmp_path / "a.pth").write_bytes(told)
     refused(tmp_path / "a.pth", "its pickle (names|has the instruction)")
     assert not mark.exists()
