@@ -186,6 +186,7 @@ class Machine:
 
 # --- instructions -------------------------------------------------------------------------------
 
+_NAMES = {instruction.code: instruction.name for instruction in pickletools.opcodes}
 _FORMATS = {
     "PROTO": "<B",
     "BININT": "<i",
@@ -218,9 +219,9 @@ _ACTIONS: dict[str, Callable[[Machine], None]] = {
 
 def _instruction(file: io.BytesIO) -> str:
     code = file.read(1).decode("latin-1")
-    if code not in pickletools.code2op:
+    if code not in _NAMES:
         raise ValueError("its pickle ends early, or is none")
-    return pickletools.code2op[code].name
+    return _NAMES[code]
 
 
 def _argument(instruction: str, file: io.BytesIO) -> Any:

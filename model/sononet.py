@@ -175,7 +175,8 @@ def _convolution(
 
 def _halve_window() -> keras.layers.Layer:
     """Half the height and the width; one frame less."""
-    return layers.MaxPooling3D(pool_size=2, strides=(1, 2, 2))
+    # float32 whatever the policy: TensorFlow has no 3-D pooling of float16 on CPUs.
+    return layers.MaxPooling3D(pool_size=2, strides=(1, 2, 2), dtype="float32")
 
 
 _KINDS = {

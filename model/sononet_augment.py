@@ -119,10 +119,11 @@ def _resampling(size: int, factor: Any) -> Any:
 
 
 def _offset(scaled: Any, size: int) -> Any:
-    """Where a resized axis begins in one of ``size``; halves go where SpaceTime-SonoNet puts them."""
-    margin = ops.floor((size - scaled) / 2) + 1  # of zeros on either side, of what is too small
-    padded = margin - ops.round((scaled + 2 * margin - size) / 2)
-    return ops.where(scaled <= size, padded, -ops.round((scaled - size) / 2))
+    """Where a resized axis begins in one of ``size``: below 0 if it is cropped.
+
+    What cannot be halved goes where the original puts it: padded, before; cropped, to the even side.
+    """
+    return ops.where(scaled <= size, ops.ceil((size - scaled) / 2), -ops.round((scaled - size) / 2))
 
 
 def _bilinear(height: int, width: int, degrees: Any) -> tuple[Any, Any]:
