@@ -72,14 +72,25 @@ def rotate(volumes: Any, which: Any, table: Lookup) -> Any:
 
     ``volumes`` float ``(B, d, h, w, 1)``, ``which`` integers ``(B,)``; gives ``volumes``' shape and dtype.
     """
+    sources = ops.take(ops.convert_to_tensor(table.sources), which, axis=0)
+    weights = ops.take(ops.convert_to_tensor(table.weights), which, axis=0)
+    return look_up(volumes, sources, weights)
+
+
+def look_up(volumes: Any, sources: Any, weights: Any) -> Any:
+    """Make each pixel of each volume out of four others, the same ones in all its slices.
+
+    ``volumes`` float ``(B, d, h, w, 1)``; ``sources`` and ``weights`` ``(B, pixels, 4)``, as in a ``Lookup``.
+    Gives ``volumes``' shape and dtype.
+    """
     _, depth, height, width, _ = volumes.shape
     pixels = height * width
     # (B·pixels, d): a lookup moves a whole column through the slices at once
     columns = ops.transpose(ops.reshape(volumes, (-1, depth, pixels)), (0, 2, 1))
     flat = ops.reshape(columns, (-1, depth))
     first = ops.arange(ops.shape(volumes)[0], dtype="int32") * pixels  # where each volume begins
-    sources = ops.take(ops.convert_to_tensor(table.sources), which, axis=0) + first[:, None, None]
-    weights = ops.cast(ops.take(ops.convert_to_tensor(table.weights), which, axis=0), volumes.dtype)
+    sources = sources + first[:, None, None]
+    weights = ops.cast(weights, volumes.dtype)
     turned = 0
     for corner in range(4):
         found = ops.take(flat, ops.reshape(sources[..., corner], (-1,)), axis=0)

@@ -18,6 +18,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from model.sononet_weights import load_pth
 from pipeline.errors import ConfigError, IntegrityError
 from pipeline.store import sync_directory, write_durably
 
@@ -25,14 +26,18 @@ Arrays = dict[str, h5py.Dataset]
 OTHER_FILE = "give a weights file of this network, or train again"
 
 
-def load_weights(model: keras.Model, path: str | Path) -> None:
+def load_weights(model: keras.Model, path: str | Path, *, preset: str | None = None) -> None:
     """Set the weights of ``model`` from a ``.weights.h5`` file, or a legacy ``.h5`` by position.
 
-    Raises ConfigError if there is no such file, IntegrityError if it is not HDF5, is damaged, holds
-    other layers or shapes than the model, or numbers that are not finite; the model is then
-    unchanged.
+    A path that ends in ``.pth`` is a SonoNet's, maybe for other classes; ``preset`` decides how the last
+    convolution begins then (see ``load_pth``). Raises ConfigError if there is no such file,
+    IntegrityError if it is of another format, is damaged, holds other layers or shapes than the model,
+    or numbers that are not finite; the model is then unchanged.
     """
     path = _whole(path)
+    if path.suffix == ".pth":
+        load_pth(model, path, preset=preset)
+        return
     with _opened(path) as file:
         legacy = file.get("model_weights", file)
         if "layer_names" in legacy.attrs:
@@ -48,7 +53,11 @@ def load_body(model: keras.Model, path: str | Path) -> None:
 
     Raises as ``load_weights`` does.
     """
-    donor = _donor(model, path, _shapes_in(_whole(path)))
+    path = _whole(path)
+    if path.suffix == ".pth":
+        load_pth(model, path, head=False)
+        return
+    donor = _donor(model, path, _shapes_in(path))
     for layer, source in zip(model.layers[:-1], donor.layers[:-1], strict=True):
         layer.set_weights(source.get_weights())
 

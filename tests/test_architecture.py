@@ -33,6 +33,7 @@ HOMES = {
     "threadpoolctl": {"pipeline/build/execute.py"},
     "click": {"cli.py", "pipeline/console.py"},
     "h5py": {"model/weights.py"},
+    "pickletools": {"model/pickled.py"},
     "matplotlib": {"model/plots.py"},
     "tf2onnx": {"model/export.py"},
 }
@@ -96,7 +97,8 @@ def test_each_library_has_one_home(library: str) -> None:
 
 
 def test_network_is_neutral_to_the_backend() -> None:
-    for name in ("model/network.py", "model/augment.py"):
+    neutral = ("network", "augment", "sononet", "sononet_augment", "sononet_weights")
+    for name in (f"model/{module}.py" for module in neutral):
         if name in TREES:
             assert "tensorflow" not in {module.split(".")[0] for module in imports(TREES[name])}
 
