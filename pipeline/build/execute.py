@@ -6,6 +6,7 @@ waits without a limit: every second it looks after its workers.
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable
+from contextlib import nullcontext
 from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -39,7 +40,10 @@ def run_jobs(
                 yield work(job)
         return
     finished = SimpleQueue[Any]()
-    with signals_later(lambda: finished.put(None)), open_pool(options) as pool:
+    # Dask does not survive an exception at any moment; threads of ours do.
+    threads = options.scheduler == "threads"
+    signals = nullcontext() if threads else signals_later(lambda: finished.put(None))
+    with signals, open_pool(options) as pool:
         waiting = iter(jobs) if options.remote else read_ahead(jobs)
         tries: Counter[str] = Counter()
         under_way: dict[Any, Job] = {}
