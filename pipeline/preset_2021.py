@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.readers.reading import Reading
 from pipeline.recipe import CtRecipe
 from pipeline.siz import Float32, zoom
 
@@ -29,9 +28,9 @@ def scale_ct_2021(stored: NDArray[Any], recipe: CtRecipe) -> Float32:
     return np.clip(zoomed, 0, 1, out=zoomed)
 
 
-def unlike_2021(reading: Reading) -> list[str]:
+def unlike_2021(stored: NDArray[Any]) -> list[str]:
     """Where the code of 2021 did what nobody can want: it turned slices within their old frame."""
-    _, columns, rows = reading.array.shape
+    _, columns, rows = stored.shape
     if rows == columns:
         return []
     return [f"slices of {rows} x {columns}: turned whole, where the code of 2021 cut and padded them"]

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SourceError
-from pipeline.readers.reading import Reading
 from pipeline.recipe import CtRecipe, Recipe, VideoRecipe
 from pipeline.siz import Float32, zoom
 
@@ -54,19 +53,18 @@ def choose_frames(path: Path, frames: NDArray[np.uint8], recipe: VideoRecipe) ->
     return frames[: recipe.shape[0]]
 
 
-def finite(path: Path, reading: Reading, air: float) -> NDArray[Any]:
-    """The array with its few non-finite values replaced by air, the window's lower bound.
+def finite(path: Path, values: NDArray[Any], count: int, air: float) -> NDArray[Any]:
+    """The array with its ``count`` non-finite values replaced by air, the window's lower bound.
 
     Raises SourceError with code non-finite if they are more than a few.
     """
-    count = reading.facts["nonfinite"]
-    if count > MAX_NONFINITE * reading.array.size:
-        reason = f"{count} of {reading.array.size} voxels are not finite"
+    if count > MAX_NONFINITE * values.size:
+        reason = f"{count} of {values.size} voxels are not finite"
         raise SourceError.of(path, "non-finite", reason, "export it again from its original")
     if count == 0:
-        return reading.array
-    finite: NDArray[Any] = np.nan_to_num(reading.array, nan=air, posinf=air, neginf=air)
-    return finite
+        return values
+    replaced: NDArray[Any] = np.nan_to_num(values, nan=air, posinf=air, neginf=air)
+    return replaced
 
 
 def in_range(path: Path, hounsfield: NDArray[Any]) -> NDArray[Any]:

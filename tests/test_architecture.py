@@ -1,6 +1,7 @@
 """The rules of the house, executed: who imports whom, where a library lives, what is never called."""
 
 import ast
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("model/**/*.py"), ROOT / "cli.py"])
 TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in SOURCES}
 NAMES = list(TREES)
+ROOMS = [name for name in NAMES if name.startswith("pipeline/") and name != "pipeline/__init__.py"]
 
 HOMES = {
     "yaml": {"pipeline/catalog/yaml_nodes.py"},
@@ -28,15 +30,41 @@ HOMES = {
     "scipy": {"pipeline/siz.py", "pipeline/demo.py"},
     "zarr": {"pipeline/store/layout.py", "pipeline/store/open.py"},
     "google_crc32c": {"pipeline/store/chunks.py"},
-    "dask": {"pipeline/build/execute.py", "pipeline/build/plan.py"},
-    "distributed": {"pipeline/build/execute.py", "pipeline/build/plan.py"},
-    "threadpoolctl": {"pipeline/build/execute.py"},
+    "dask": {"pipeline/build/pools.py", "pipeline/build/options.py"},
+    "distributed": {"pipeline/build/pools.py", "pipeline/build/options.py"},
+    "threadpoolctl": {"pipeline/build/execute.py", "pipeline/build/pools.py"},
     "click": {"cli.py", "pipeline/console.py"},
     "h5py": {"model/weights.py"},
     "pickletools": {"model/pickled.py"},
     "matplotlib": {"model/plots.py"},
     "tf2onnx": {"model/export.py"},
 }
+# The rooms of the pipeline, each with what it may import of the others: arrows point down.
+ARRAYS = {"antialias", "banded", "crop", "depth", "gray", "select", "siz", "ssim", "statistics"}
+PRESETS = {"preset_2021", "preset_covidnet_ct_id", "preset_sononet"}
+GROUND = {"errors", "escape", "files"}
+BELOW = {
+    **dict.fromkeys(ARRAYS, ARRAYS),
+    **dict.fromkeys(GROUND, GROUND),
+    "recipe": GROUND,
+    "scale": ARRAYS | GROUND | {"recipe"},
+    **dict.fromkeys(PRESETS, ARRAYS | {"recipe"}),
+    "readers": ARRAYS | GROUND | PRESETS | {"recipe", "scale"},
+    "convert": {"readers", "recipe", "scale"},
+    "store": GROUND,
+    "split": GROUND | {"store"},
+    "catalog": GROUND | {"readers", "recipe"},
+    "sources": GROUND | {"catalog", "readers"},
+    "build": GROUND | {"catalog", "convert", "readers", "recipe", "sources", "store"},
+    "status": GROUND | {"build", "catalog", "readers", "sources", "store"},
+    "check": GROUND | {"build", "catalog", "readers", "sources"},
+    "covidx": GROUND,
+    "frames_tree": GROUND,
+    "console": GROUND,
+    "demo": GROUND | {"readers"},
+}
+MAX_FUNCTION_LINES, MAX_FILE_LINES, MEDIAN_FUNCTION_LINES = 40, 400, 10
+MAX_COMMAND_LINES = 450  # of cli.py: options, one call, one rendering that lives beside the result
 # Signatures that are promised to users with an option by position.
 POSITIONAL_OPTIONS = {
     ("pipeline/split/assignment.py", "assign"),
@@ -86,6 +114,40 @@ def test_model_sees_only_the_store_the_split_and_the_errors(name: str) -> None:
     assert not {module.split(".")[0] for module in modules} & {"dask", "distributed", "nibabel", "cv2", "cli"}
     allowed = {"pipeline", "pipeline.store", "pipeline.split", "pipeline.errors"}
     assert {module for module in modules if module.split(".")[0] == "pipeline"} <= allowed
+
+
+def room(module: str) -> str:
+    """pipeline/store/open.py and pipeline.store.open are in the room store."""
+    return module.replace("/", ".").removesuffix(".py").split(".")[1]
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_arrows_between_the_rooms_point_down(name: str) -> None:
+    used = {room(module) for module in imports(TREES[name]) if module.startswith("pipeline.")}
+    assert used - {room(name)} <= BELOW[room(name)]
+
+
+def test_files_and_functions_are_short() -> None:
+    lengths = {
+        f"{name}:{function.name}": code_lines(function)
+        for name, tree in TREES.items()
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef)
+    }
+    assert {name: length for name, length in lengths.items() if length > MAX_FUNCTION_LINES} == {}
+    assert statistics.median(lengths.values()) <= MEDIAN_FUNCTION_LINES
+    files = {path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines()) for path in SOURCES}
+    files.pop("cli.py")
+    assert {name: length for name, length in files.items() if length > MAX_FILE_LINES} == {}
+    assert len((ROOT / "cli.py").read_text().splitlines()) <= MAX_COMMAND_LINES
+
+
+def code_lines(function: ast.FunctionDef) -> int:
+    """Lines of a function without its docstring."""
+    documented = ast.get_docstring(function) is not None
+    first = function.body[0]
+    docstring = (first.end_lineno or 0) - first.lineno + 1 if documented else 0
+    return (function.end_lineno or 0) - function.lineno + 1 - docstring
 
 
 @pytest.mark.parametrize("library", HOMES)

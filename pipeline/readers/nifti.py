@@ -327,10 +327,10 @@ def _facts(layout: _Layout, array: NDArray[Any], extra: int) -> Facts:
 def convert(path: Path, recipe: CtRecipe) -> Reading:
     """Values in [0, 1] at the recipe's shape. Raises SourceError as ``read``, non-finite, out-of-range."""
     reading = read(path, canonical=recipe.preset is None)
-    hounsfield = in_range(path, finite(path, reading, recipe.window[0]))
+    hounsfield = in_range(path, finite(path, reading.array, reading.facts["nonfinite"], recipe.window[0]))
     if recipe.preset is None:
         return Reading(scale_ct(hounsfield, recipe), reading.facts, reading.statistics)
-    reading.facts["warnings"] += unlike_2021(reading)
+    reading.facts["warnings"] += unlike_2021(reading.array)
     return Reading(scale_ct_2021(hounsfield, recipe), reading.facts, reading.statistics)
 
 
