@@ -5,7 +5,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import AfterValidator, Discriminator, Field, PlainValidator, SerializeAsAny, Tag, create_model
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    PlainValidator,
+    PrivateAttr,
+    SerializeAsAny,
+    Tag,
+    create_model,
+)
 from pydantic_core import PydanticCustomError
 
 from pipeline.readers import SOURCE_TYPES
@@ -155,6 +164,18 @@ class Catalog(Frozen):
 
     version: Literal[1]
     datasets: Annotated[dict[DatasetName, Dataset], Field(min_length=1)]
+    _file: Path = PrivateAttr(default=Path())
+
+    @property
+    def file(self) -> Path:
+        """Where the document was read from."""
+        return self._file
+
+    def located(self, file: Path, datasets: dict[str, Dataset]) -> "Catalog":
+        """This catalog with where it was read from, and datasets whose paths are absolute."""
+        catalog = self.model_copy(update={"datasets": datasets})
+        catalog._file = file
+        return catalog
 
 
 @lru_cache

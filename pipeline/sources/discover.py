@@ -39,7 +39,7 @@ def _refuse_folder(error: OSError) -> None:
 
 
 def check_folder(dataset: Dataset) -> None:
-    """Refuse a folder of sources that is not there, or that overlaps with the store. Raises ConfigError."""
+    """Refuse a folder of sources that is not there. Raises ConfigError with code no-folder."""
     try:
         is_folder = dataset.path.is_dir()
         reason = "it is not a folder" if dataset.path.exists() else "there is no such folder"
@@ -48,13 +48,6 @@ def check_folder(dataset: Dataset) -> None:
     if not is_folder:
         remedy = f"correct `path` of dataset {dataset.name}, or put the sources there"
         raise ConfigError.of(dataset.path, "no-folder", reason, remedy)
-    path, store = dataset.path.resolve(), dataset.store.resolve()
-    if path == store or path in store.parents:
-        reason = f"the store lies inside the folder of sources {dataset.path}"
-        raise ConfigError.of(dataset.store, "store-in-sources", reason, "choose a store outside of it")
-    if store in path.parents:
-        reason = f"the folder of sources {dataset.path} lies inside the store"
-        raise ConfigError.of(dataset.store, "sources-in-store", reason, "choose a store beside it")
 
 
 def part_by_name(folder: Path, sources: list[str]) -> tuple[list[str], list[Quarantined]]:

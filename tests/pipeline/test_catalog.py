@@ -464,13 +464,3 @@ def check_taken_or_refused(file: Path, text: str) -> None:
     else:
         assert isinstance(catalog, Catalog)
         assert all(dataset.store.is_absolute() for dataset in catalog.datasets.values())
-
-
-def test_two_datasets_do_not_share_an_output(tmp_path, ct_dataset, video_dataset):
-    catalog = ct_dataset(tmp_path)
-    video_dataset(tmp_path)
-    load_catalog(catalog)
-    catalog.write_text(catalog.read_text().replace("cache/video.zarr", "./cache/ct.zarr"))
-    with pytest.raises(ConfigError, match="shared-output") as caught:
-        load_catalog(catalog)
-    assert "also ct.store" in str(caught.value)

@@ -287,26 +287,8 @@ def test_Y10_a_folder_whose_name_is_too_long(dataset, refusal):
     assert problem.code == "no-folder"
 
 
-@pytest.mark.parametrize("store", ["raw", "raw/s.zarr", "raw/../raw/deep/s.zarr", "link/s.zarr"])
-def test_Y10_the_store_is_not_among_the_sources(dataset, tmp_path, refusal, store):
-    ct = dataset(["a.nii"], [HEADER, "a,1,P"], store=store)
-    (tmp_path / "link").symlink_to("raw")
-    (problem,) = refusal(ConfigError, lambda: list_samples(ct))
-    assert problem.code == "store-in-sources"
-
-
 def test_a_store_beside_the_sources_is_fine(dataset):
     assert list_samples(dataset(["a.nii", "b.nii"], [HEADER, "a,1,P", "b,2,Q"], store="raw.zarr")).samples
-
-
-@pytest.mark.parametrize("store", [".", "x/..", "link/.."])
-def test_Y10_the_sources_are_not_in_the_store(dataset, tmp_path, refusal, store):
-    """``raw`` lies in the folder that is given as the store."""
-    ct = dataset(["a.nii", "b.nii"], [HEADER, "a,1,P", "b,2,Q"], store=store)
-    (tmp_path / "x").mkdir()
-    (tmp_path / "link").symlink_to("x")
-    (problem,) = refusal(ConfigError, lambda: list_samples(ct))
-    assert problem.code == "sources-in-store"
 
 
 def test_no_source_at_all(dataset, tmp_path, refusal):
