@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from pipeline.errors import Problem, VipttError
+from pipeline.escape import printable, printable_json
 
 PLAIN_PROGRESS_SECONDS = 5.0
 SHOWN_WARNINGS = 10
@@ -95,7 +96,7 @@ def _told(error: Exception, *, debug: bool) -> int:
         tell_problems(error.problems)
         return error.exit_code
     if isinstance(error, click.ClickException):
-        click.echo(f"viptt: usage: {error.format_message()} → see `viptt --help`", err=True)
+        tell_problems([Problem("viptt", "usage", error.format_message(), "see `viptt --help`")])
         return error.exit_code
     if debug:
         raise error
@@ -172,15 +173,15 @@ def settings() -> Settings:
 def say(text: str, *, level: int = 0) -> None:
     """A message for people."""
     if settings().verbosity >= level:
-        click.echo(text, err=True)
+        click.echo(printable(text, keep="\n"), err=True)
 
 
 def emit(document: Any, text: str) -> None:
     """The command's result: one JSON document, or text."""
     if settings().as_json:
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        click.echo(printable_json(json.dumps(document, indent=2, ensure_ascii=False)))
     elif text:
-        click.echo(text)
+        click.echo(printable(text, keep="\n"))
 
 
 def say_warnings(warnings: Sequence[Problem]) -> None:

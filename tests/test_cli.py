@@ -152,6 +152,20 @@ def test_usage_is_exit_2_in_one_line(arguments, told, ct):
     assert result.stderr.count("\n") == 1
 
 
+ESC = "\x1b[2J"
+
+
+def test_no_escape_sequence_reaches_the_terminal(ct):
+    (ct.parent / f"ct/x{ESC}.nii.gz").touch()
+    for arguments in (["check"], ["check", "--allow-missing"], ["check", f"a{ESC}"], ["check", f"--{ESC}"]):
+        result = viptt(*arguments, "--catalog", ct)
+        assert "\x1b" not in result.output
+        assert r"\x1b[2J" in result.stderr
+    result = viptt("check", "--json", "--allow-missing", "--catalog", ct)
+    assert "\x1b" not in result.output
+    json.loads(result.stdout)
+
+
 def test_unknown_dataset_suggests_the_right_one(ct):
     result = viptt("check", "ctt", "--catalog", ct)
     assert result.exit_code == 2

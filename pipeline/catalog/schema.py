@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from pipeline.escape import printable
 from pipeline.readers import SOURCE_TYPES
 from pipeline.readers.reading import SourceType
 from pipeline.recipe import Frozen, Recipe
@@ -25,8 +26,8 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 def _local(path: Path) -> Path:
-    if "\0" in str(path):
-        raise ValueError("a path holds no NUL character")
+    if printable(str(path)) != str(path):
+        raise ValueError("a path holds no NUL or other control character")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:[/:]", str(path)):  # a Path has made one slash of two
         raise PydanticCustomError("not_a_local_file", "an address; only local files are read")
     return path
@@ -87,6 +88,8 @@ def _class_map(value: object) -> dict[str, str]:
     names = list(value.values()) if isinstance(value, dict) else value
     if not all(isinstance(name, str) and name for name in names):
         raise ValueError("every class name is a text; put quotes around numbers")
+    if not all(printable(text) == text for text in (*value, *names)):
+        raise ValueError("a class name holds no control character")
     if len(set(names)) != len(names):
         raise ValueError("a class is named twice")
     return dict(zip(value, names, strict=True))

@@ -8,7 +8,10 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.catalog.schema import Dataset
 from pipeline.errors import ConfigError, Problem, ResourceError
+from pipeline.escape import printable
 from pipeline.sources.quarantine import Quarantined
+
+CONTROL = "its name holds a control character"
 
 
 def find_sources(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
@@ -51,14 +54,20 @@ def check_folder(dataset: Dataset) -> None:
 
 
 def part_by_name(folder: Path, sources: list[str]) -> tuple[list[str], list[Quarantined]]:
-    """Part the sources whose names are not UTF-8: a table of texts cannot hold them."""
-    shown = {source: os.fsencode(source).decode("utf-8", "backslashreplace") for source in sources}
-    nameless = [
-        Quarantined(text, Problem(f"{folder}/{text}", "bad-name", "its name is not UTF-8", "rename it"))
-        for source, text in shown.items()
-        if source != text
-    ]
-    return [source for source, text in shown.items() if source == text], nameless
+    """The sources whose names a table or terminal can hold, and the others as quarantined."""
+    shown = {source: printable(source) for source in sources}
+    bad = [Quarantined(text, _bad_name(folder, source)) for source, text in shown.items() if source != text]
+    return [source for source, text in shown.items() if source == text], bad
+
+
+def _bad_name(folder: Path, source: str) -> Problem:
+    try:
+        source.encode("utf-8")
+    except UnicodeEncodeError:
+        reason = "its name is not UTF-8"
+    else:
+        reason = CONTROL
+    return Problem(str(folder / source), "bad-name", reason, "rename it")
 
 
 def sample_ids(sources: list[str], suffixes: tuple[str, ...]) -> dict[str, str]:

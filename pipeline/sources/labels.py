@@ -7,6 +7,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 
 from pipeline.catalog.schema import Dataset, PathLabels, TableLabels
 from pipeline.errors import ConfigError, Problem
+from pipeline.escape import printable
 from pipeline.sources.discover import stem_of
 from pipeline.sources.quarantine import Quarantined
 from pipeline.sources.samples import Listing, Sample
@@ -81,6 +82,10 @@ def _by_key(ids: Mapping[str, str], suffixes: tuple[str, ...]) -> Mapping[str, l
 
 
 def _line_problem(line: TableLine, index: Mapping[str, int], named: list[str]) -> Problem | None:
+    for text in (line.id, line.label, line.group):
+        if printable(text) != text:
+            reason = f"`{printable(text)}` holds a control character"
+            return Problem(line.where, "bad-name", reason, FIX_TABLE)
     windows = PureWindowsPath(line.id)
     outside = (
         windows.is_absolute() or windows.drive or line.id.startswith(("/", "~")) or ".." in windows.parts

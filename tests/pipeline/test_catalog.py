@@ -275,6 +275,9 @@ REFUSED = {  # old text, new text, code, path in the document, part of the line;
     ),
     "V12 split": ("splits/ct.json", "'http://h/s.json'", "not-a-local-file", f"{CT}.split.f", "local"),
     "path with NUL": ("path: raw", 'path: "r\\0w"', "bad-value", f"{CT}.path", "NUL"),
+    "store with ESC": ("cache/ct.zarr", '"c\\et"', "bad-value", f"{CT}.store", "control"),
+    "class with ESC": ("2: Focal", '2: "F\\e"', "bad-value", f"{CT}.classes", "control"),
+    "value of a class with a tab": ("2: Focal", '"2\\t": Focal', "bad-value", f"{CT}.classes", "control"),
     "store with NUL": ("cache/ct.zarr", '"c\\0t"', "bad-value", f"{CT}.store", "NUL"),
     "table with NUL": ("labels.csv", '"l\\0s"', "bad-value", f"{CT}.labels", "NUL"),
 }

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.catalog import load_catalog
 from pipeline.errors import ConfigError
+from pipeline.escape import printable
 from pipeline.sources import list_samples
 from pipeline.sources.discover import find_sources
 
@@ -425,6 +426,37 @@ def test_names_that_are_not_utf8(dataset, tmp_path):
     ]
     with pytest.raises(ConfigError, match="bad-name"):
         list_samples(ucf)
+
+
+CONTROLS = ["\t", "\n", "\x1b[31m", "\a", "\x7f", "\x85", "\u202e"]
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_names_with_control_characters(dataset, tmp_path, control):
+    """A terminal would follow them, and a split file could not name them."""
+    good = ["v_Mix_g01_c01.avi", "v_Row_g01_c01.avi"]
+    bad = [f"x{control}v_Row_g02_c01.avi", f"f{control}x/v_Row_g03_c01.avi"]
+    ucf = dataset([*good, *bad], type_="video", labels=UCF, classes="[Row, Mix]")
+    listing = list_samples(ucf, allow_missing=True)
+    assert [sample.source for sample in listing.samples] == good
+    assert [item.problem.code for item in listing.unmatched] == ["bad-name", "bad-name"]
+    assert {item.source for item in listing.unmatched} == {printable(name) for name in bad}
+    with pytest.raises(ConfigError, match="bad-name") as caught:
+        list_samples(ucf)
+    assert "control character" in caught.value.problems[0].reason
+    assert control not in str(caught.value.problems[0])
+
+
+@pytest.mark.parametrize("column", range(3))
+@pytest.mark.parametrize("control", CONTROLS)
+def test_cells_with_control_characters(dataset, tmp_path, refusal, control, column):
+    cells = ["a", "1", "P"]
+    cells[column] += control
+    line = ",".join(f'"{cell}"' for cell in cells)
+    ct = dataset(["a.nii", "b.nii"], [HEADER, "b,2,Q", line])
+    found = refusal(ConfigError, lambda: list_samples(ct, allow_missing=True))
+    assert told(found, tmp_path) == [("labels.csv:3", "bad-name")]
+    assert printable(cells[column]) in found[0].reason
 
 
 # --- any table ----------------------------------------------------------------------------------
