@@ -22,6 +22,7 @@ HOMES = {
         "pipeline/catalog/faults.py",
         "pipeline/readers/__init__.py",
     },
+    "regex": {"pipeline/catalog/patterns.py"},
     "nibabel": {"pipeline/readers/nifti.py", "pipeline/readers/orientation.py", "pipeline/demo.py"},
     "isal": {"pipeline/readers/nifti.py"},
     "cv2": {"pipeline/readers/video.py", "pipeline/demo.py"},

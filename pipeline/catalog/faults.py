@@ -1,12 +1,12 @@
 """What pydantic finds wrong in a catalog, as problems with line and path in the document."""
 
-import difflib
 import json
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from pipeline.catalog.nearest import suggestion
 from pipeline.catalog.schema import Catalog, Dataset, PathLabels, SplitPlan, TableLabels
 from pipeline.catalog.yaml_nodes import FIX, line_of
 from pipeline.errors import Problem
@@ -44,6 +44,9 @@ def _problem(file: Path, root: Any, fault: Any) -> Problem:
             )
         case "union_tag_invalid" | "union_tag_not_found":
             return _unknown_type(where, fault)
+        case "undefined_variable":
+            remedy = "define it, or write the path out; `$$` is a dollar sign"
+            return Problem(where, "undefined-variable", fault["msg"], remedy)
         case "not_a_local_file":
             remedy = "fetch it, and give its path on this machine"
             return Problem(where, "not-a-local-file", f"{fault['input']} is {fault['msg']}", remedy)
@@ -79,12 +82,3 @@ def _known_keys(loc: tuple[Any, ...]) -> list[str]:
     }
     model = parents[loc[-2]] if len(loc) > 1 else Catalog
     return [name for name in model.model_fields if name != "name"]
-
-
-def suggestion(name: object, known: list[str]) -> str:
-    """A remedy: the known name that is most like ``name``, or all that are known."""
-    folded = {other.casefold(): other for other in known}
-    text = str(name).casefold()
-    short = [other for other in folded if text and (other.startswith(text) or text.startswith(other))]
-    close = [folded[other] for other in short or difflib.get_close_matches(text, folded, n=1)]
-    return f"did you mean `{close[0]}`?" if close else f"use one of: {', '.join(known)}"

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.catalog.faults import catalog_problems, suggestion
+from pipeline.catalog.faults import catalog_problems
+from pipeline.catalog.nearest import suggestion
 from pipeline.catalog.places import check_places
 from pipeline.catalog.schema import Catalog, Dataset, TableLabels, current_model
 from pipeline.catalog.yaml_nodes import line_of, plain, read_yaml

@@ -1,11 +1,14 @@
 """Which sources lie below a folder, and what they are called."""
 
 import os
+import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from pipeline.catalog.patterns import matches_glob
 from pipeline.catalog.schema import Dataset
 from pipeline.errors import ConfigError, Problem, ResourceError
 from pipeline.escape import printable
@@ -14,12 +17,27 @@ from pipeline.sources.quarantine import Quarantined
 CONTROL = "its name holds a control character"
 
 
+@dataclass(frozen=True)
+class Found:
+    """Paths below a folder, with `/` and sorted: sources, and files of other types."""
+
+    sources: tuple[str, ...]
+    others: tuple[str, ...]
+
+
 def find_sources(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
     """Paths below a folder, with `/`, of everything whose name ends so in any letter case; sorted.
 
     Names that start with a dot are left out. Linked folders are followed, each folder once.
     """
-    found, seen = [], set()
+    return list(find_files(folder, suffixes).sources)
+
+
+def find_files(folder: Path, suffixes: tuple[str, ...]) -> Found:
+    """What ``find_sources`` finds, and the files that it ignores because their names end otherwise."""
+    sources: list[str] = []
+    others: list[str] = []
+    seen = set()
     for root, folders, files in os.walk(folder, onerror=_refuse_folder, followlinks=True):
         status = Path(root).stat()
         if (status.st_dev, status.st_ino) in seen:
@@ -28,11 +46,31 @@ def find_sources(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
         seen.add((status.st_dev, status.st_ino))
         named = [name for name in folders if name.lower().endswith(suffixes)]
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in named)
-        names = [name for name in files if name.lower().endswith(suffixes)] + named
-        found += [
-            Path(root, name).relative_to(folder).as_posix() for name in names if not name.startswith(".")
-        ]
-    return sorted(found)
+        for name in (*files, *named):
+            if not name.startswith("."):
+                path = Path(root, name).relative_to(folder).as_posix()
+                (sources if name.lower().endswith(suffixes) else others).append(path)
+    return Found(tuple(sorted(sources)), tuple(sorted(others)))
+
+
+def count_suffixes(paths: Iterable[str]) -> dict[str, int]:
+    """How many files end in each suffix, in lower case ("": none), the most frequent first.
+
+    What begins with a digit is no suffix: DICOM files are often numbered so.
+    """
+    suffixes = (PurePosixPath(path).suffix.lower() for path in paths)
+    return dict(Counter(text if re.match(r"\.[a-z]", text) else "" for text in suffixes).most_common())
+
+
+def choose(sources: Iterable[str], dataset: Dataset) -> tuple[list[str], list[str]]:
+    """The sources that ``include`` and ``exclude`` leave, and the others."""
+    chosen: list[str] = []
+    excluded: list[str] = []
+    for source in sources:
+        wanted = not dataset.include or any(matches_glob(source, glob) for glob in dataset.include)
+        unwanted = any(matches_glob(source, glob) for glob in dataset.exclude)
+        (chosen if wanted and not unwanted else excluded).append(source)
+    return chosen, excluded
 
 
 def _refuse_folder(error: OSError) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.catalog.nearest import nearest
 from pipeline.catalog.schema import TableLabels
 from pipeline.errors import ConfigError, Problem
 
@@ -26,6 +27,11 @@ class TableLine:
     label: str
     group: str
     sha256: str
+
+    @property
+    def number(self) -> str:
+        """Its number in the file."""
+        return self.where.rpartition(":")[2]
 
 
 def unique_lines(lines: list[TableLine]) -> tuple[list[TableLine], list[Problem]]:
@@ -129,6 +135,7 @@ def _check_header(file: Path, header: list[str], wanted: list[str]) -> None:
     if missing:
         found = f"{len(header)} column{'s' * (len(header) > 1)}: {', '.join(map(repr, header))}"
         reason = f"no column {', '.join(map(repr, missing))} (found {found})"
-        raise ConfigError.of(
-            f"{file}:1", "no-column", reason, "separate columns by commas, or correct `labels`"
-        )
+        close = [repr(name) for name in (nearest(name, header) for name in missing) if name]
+        meant = f"did you mean {', '.join(close)}? Else s" if close else "s"
+        remedy = f"{meant}eparate columns by commas, or correct `labels`"
+        raise ConfigError.of(f"{file}:1", "no-column", reason, remedy)

@@ -275,6 +275,32 @@ REFUSED = {  # old text, new text, code, path in the document, part of the line;
     ),
     "V12 split": ("splits/ct.json", "'http://h/s.json'", "not-a-local-file", f"{CT}.split.f", "local"),
     "path with NUL": ("path: raw", 'path: "r\\0w"', "bad-value", f"{CT}.path", "NUL"),
+    "variable not there": ("path: raw", "path: $VIPTT_NO/x", "undefined-variable", f"{CT}.path", "$VIPTT_NO"),
+    "variable in braces": (
+        "path: raw",
+        "path: '${VIPTT_NO}'",
+        "undefined-variable",
+        f"{CT}.path",
+        "VIPTT_NO",
+    ),
+    "variable of a table": (
+        "labels.csv",
+        "$VIPTT_NO.csv",
+        "undefined-variable",
+        f"{CT}.labels",
+        "$VIPTT_NO has no value",
+    ),
+    "nobody's home": ("path: raw", "path: ~viptt-nobody/x", "undefined-variable", f"{CT}.path", "no home"),
+    "glob above": (
+        "path: raw",
+        "path: raw\n    include: [../x]",
+        "bad-value",
+        f"{CT}.include.0",
+        "without `..`",
+    ),
+    "glob is a text": ("path: raw", "path: raw\n    exclude: x", "bad-value", f"{CT}.exclude", "not"),
+    "others": ("id: FileName", "others: drop, id: FileName", "bad-value", f"{CT}.labels.others", "leave-out"),
+    "type nii": ("type: nifti", "type: nii", "unknown-type", CT, "did you mean `nifti`"),
     "store with ESC": ("cache/ct.zarr", '"c\\et"', "bad-value", f"{CT}.store", "control"),
     "class with ESC": ("2: Focal", '2: "F\\e"', "bad-value", f"{CT}.classes", "control"),
     "value of a class with a tab": ("2: Focal", '"2\\t": Focal', "bad-value", f"{CT}.classes", "control"),
@@ -467,3 +493,31 @@ def check_taken_or_refused(file: Path, text: str) -> None:
     else:
         assert isinstance(catalog, Catalog)
         assert all(dataset.store.is_absolute() for dataset in catalog.datasets.values())
+
+
+def test_homes_and_variables_in_paths(catalog_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("VIPTT_DATA", "/mnt/data")
+    text = catalog_file().read_text()
+    text = text.replace("path: raw", "path: ~/raw").replace(
+        "file: labels.csv", "file: $VIPTT_DATA/labels.csv"
+    )
+    text = text.replace("cache/ct.zarr", "'${VIPTT_DATA}/ct.zarr'").replace("splits/ct.json", "a/~/$$b$.json")
+    (tmp_path / "c.yaml").write_text(text)
+    ct = load_catalog(tmp_path / "c.yaml").datasets["ct"]
+    assert (ct.path, ct.store) == (tmp_path / "home/raw", Path("/mnt/data/ct.zarr"))
+    assert (ct.labels.file, ct.split.file) == (Path("/mnt/data/labels.csv"), tmp_path / "a/~/$b$.json")
+
+
+def test_a_variable_that_is_empty_is_not_taken_for_the_root(catalog_file, monkeypatch, refusal):
+    monkeypatch.setenv("VIPTT_NO", "")
+    file = catalog_file("path: raw", "path: $VIPTT_NO/raw")
+    (problem,) = refusal(ConfigError, lambda: load_catalog(file))
+    assert problem.code == "undefined-variable"
+
+
+def test_a_variable_may_not_hide_an_address(catalog_file, monkeypatch, refusal):
+    monkeypatch.setenv("VIPTT_NO", "s3://bucket")
+    file = catalog_file("path: raw", "path: $VIPTT_NO/raw")
+    (problem,) = refusal(ConfigError, lambda: load_catalog(file))
+    assert problem.code == "not-a-local-file"
