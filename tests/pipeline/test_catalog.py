@@ -3,6 +3,7 @@ import os
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +15,7 @@ from pipeline.catalog.yaml_nodes import plain, read_yaml
 from pipeline.errors import ConfigError
 from pipeline.files import canonical_json
 from pipeline.recipe import CtRecipe, VideoRecipe
+from pipeline.scale import scale_ct
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 GOOD = """\
@@ -199,6 +201,18 @@ REFUSED = {  # old text, new text, code, path in the document, part of the line;
     "Y12 seed -1": ("seed: 7", "seed: -1", "bad-value", f"{CT}.split.seed", "not -1"),
     "window turned": ("[-1000, 400.5]", "[400, -1000]", "bad-value", f"{CT}.recipe.window", "lower"),
     "window empty": ("[-1000, 400.5]", "[40, 40]", "bad-value", f"{CT}.recipe.window", "lower"),
+    **{
+        f"window {window}": ("[-1000, 400.5]", window, "bad-value", f"{CT}.recipe.window", "float32")
+        for window in (
+            "[0, 1e-300]",
+            "[0, 1e-45]",
+            "[0, 1e-39]",
+            "[-1.7e308, 1.7e308]",
+            "[-1e39, 0]",
+            "[0, 1.7e308]",
+            "[1000000, 1000000.001]",
+        )
+    },
     "dtype": ("dtype: float32", "dtype: int8", "bad-value", f"{CT}.recipe.dtype", "'float16'"),
     "preset": ("{shape", "{preset: viptt-2022, shape", "bad-value", f"{CT}.recipe.preset", "'viptt-2021'"),
     "preset with order 3": (
@@ -324,6 +338,17 @@ def test_refuses_with_line_and_path_in_the_document(catalog_file, refusal, old, 
     assert part in str(about[0])
     told = int(about[0].where.removeprefix(f"{file}:").split(" ")[0])
     assert line - 2 <= told <= line + 1
+
+
+@pytest.mark.parametrize("window", [[-1000, 400], [0, 3e-39], [-3e38, 3e38], [40.0, 40.001], [0, 1e38]])
+def test_windows_that_are_taken_give_values_from_0_to_1(window):
+    recipe = CtRecipe.model_validate_json(
+        json.dumps({"shape": [3, 4, 5], "window": window, "dtype": "float32"})
+    )
+    hounsfield = np.random.default_rng(0).normal(0, 1000, (5, 6, 7)).astype(np.float32)
+    volume = scale_ct(hounsfield, recipe)
+    assert np.isfinite(volume).all()
+    assert 0 <= volume.min() <= volume.max() <= 1
 
 
 @pytest.mark.parametrize("path", ["a:b", "c:/d", "http", "x/http:/y", "v:1/s"])
