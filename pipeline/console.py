@@ -20,7 +20,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from pipeline.errors import ConfigError, Problem, ResourceError, VipttError
+from pipeline.errors import Code, ConfigError, Problem, ResourceError, VipttError
 from pipeline.escape import printable, printable_json
 
 PLAIN_PROGRESS_SECONDS = 5.0
@@ -69,7 +69,7 @@ class Commands(click.Group):
             Path.cwd()
         except OSError as error:
             remedy = "change to a folder that exists"
-            raise ConfigError.of("working folder", "no-folder", str(error.strerror), remedy) from None
+            raise ConfigError.of("working folder", Code.NO_FOLDER, str(error.strerror), remedy) from None
         return super().invoke(ctx)
 
 
@@ -127,9 +127,9 @@ def _problems_of(error: Exception) -> Sequence[Problem]:
     if isinstance(error, VipttError):
         return error.problems
     if isinstance(error, click.ClickException):
-        return [Problem("viptt", "usage", error.format_message(), "see `viptt --help`")]
+        return [Problem("viptt", Code.USAGE, error.format_message(), "see `viptt --help`")]
     reason = f"{type(error).__name__}: {error}"
-    return [Problem("viptt", "unexpected", reason, "run again with --debug and report it")]
+    return [Problem("viptt", Code.UNEXPECTED, reason, "run again with --debug and report it")]
 
 
 # --- types of options ---------------------------------------------------------------------------
@@ -302,7 +302,7 @@ def _print(text: str) -> None:
     except OSError as error:
         _discard(sys.stdout)
         remedy = "free space, or give the output a reader that takes all of it"
-        raise ResourceError.of("stdout", "cannot-write", str(error.strerror), remedy) from None
+        raise ResourceError.of("stdout", Code.CANNOT_WRITE, str(error.strerror), remedy) from None
 
 
 def _print_json(document: Any, chosen: Settings) -> None:

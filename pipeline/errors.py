@@ -17,12 +17,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+from pipeline.codes import Code as Code
 from pipeline.escape import cell_text, printable, table_cell
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: where, a reason code, a plain reason, and the remedy."""
+    """One thing that is wrong: where, a reason code, a plain reason, and the remedy.
+
+    The code is a ``Code``, or a text where it was read from a file that another version may have written.
+    """
 
     where: str
     code: str

@@ -11,7 +11,7 @@ from pipeline.catalog.nearest import suggestion
 from pipeline.catalog.places import check_places
 from pipeline.catalog.schema import Catalog, Dataset, TableLabels, current_model
 from pipeline.catalog.yaml_nodes import line_of, plain, read_yaml
-from pipeline.errors import ConfigError, Problem
+from pipeline.errors import Code, ConfigError, Problem
 
 
 def load_catalog(file: Path) -> Catalog:
@@ -44,7 +44,9 @@ def select(catalog: Catalog, names: tuple[str, ...]) -> tuple[Dataset, ...]:
     """The datasets with these names; none means all. Raises ConfigError for names not there."""
     known = list(catalog.datasets)
     unknown = [
-        Problem(name, "unknown-dataset", "the catalog has no dataset of this name", suggestion(name, known))
+        Problem(
+            name, Code.UNKNOWN_DATASET, "the catalog has no dataset of this name", suggestion(name, known)
+        )
         for name in names
         if name not in known
     ]

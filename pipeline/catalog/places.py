@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.catalog.schema import Catalog, Dataset, TableLabels
-from pipeline.errors import ConfigError, Problem
+from pipeline.errors import Code, ConfigError, Problem
 from pipeline.store import features_of
 
 REMEDY = "give each a place of its own"
@@ -88,7 +88,7 @@ def _loops(places: Iterable[Place], where: Mapping[str, str]) -> Iterator[Proble
         except OSError as error:
             if error.errno == errno.ELOOP and place.kind != "sources":
                 at = where.get(place.key, place.key)
-                yield Problem(at, "link-loop", f"{place.path} is a link to itself", "remove the link")
+                yield Problem(at, Code.LINK_LOOP, f"{place.path} is a link to itself", "remove the link")
 
 
 def _collisions(
@@ -126,11 +126,11 @@ def _collide(inner: Place, outer: Place, *, same: bool) -> bool:
 
 def _problem(inner: Place, outer: Place, where: Mapping[str, str], *, same: bool) -> Problem:
     if outer.kind == "sources" and inner.kind == "store":
-        code = "store-in-sources"
+        code = Code.STORE_IN_SOURCES
     elif inner.kind == "sources" and outer.kind == "store":
-        code = "sources-in-store"
+        code = Code.SOURCES_IN_STORE
     else:
-        code = "shared-output" if same else "nested-output"
+        code = Code.SHARED_OUTPUT if same else Code.NESTED_OUTPUT
     relation = "is also" if same else "lies inside"
     reason = f"{inner.path} ({inner.key}) {relation} {outer.path} ({outer.key})"
     written = inner if inner.written else outer

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.catalog.patterns import matches_glob
 from pipeline.catalog.schema import Dataset
-from pipeline.errors import ConfigError, Problem, ResourceError
+from pipeline.errors import Code, ConfigError, Problem, ResourceError
 from pipeline.escape import printable
 from pipeline.sources.quarantine import Quarantined
 
@@ -75,7 +75,7 @@ def choose(sources: Iterable[str], dataset: Dataset) -> tuple[list[str], list[st
 
 def _refuse_folder(error: OSError) -> None:
     raise ResourceError.of(
-        error.filename, "unreadable", str(error.strerror), "check its permissions"
+        error.filename, Code.UNREADABLE, str(error.strerror), "check its permissions"
     ) from None
 
 
@@ -88,7 +88,7 @@ def check_folder(dataset: Dataset) -> None:
         is_folder, reason = False, str(error.strerror)
     if not is_folder:
         remedy = f"correct `path` of dataset {dataset.name}, or put the sources there"
-        raise ConfigError.of(dataset.path, "no-folder", reason, remedy)
+        raise ConfigError.of(dataset.path, Code.NO_FOLDER, reason, remedy)
 
 
 def part_by_name(folder: Path, sources: list[str]) -> tuple[list[str], list[Quarantined]]:
@@ -105,7 +105,7 @@ def _bad_name(folder: Path, source: str) -> Problem:
         reason = "its name is not UTF-8"
     else:
         reason = CONTROL
-    return Problem(str(folder / source), "bad-name", reason, "rename it")
+    return Problem(str(folder / source), Code.BAD_NAME, reason, "rename it")
 
 
 def sample_ids(sources: list[str], suffixes: tuple[str, ...]) -> dict[str, str]:
@@ -129,4 +129,4 @@ def ambiguous_ids(folder: Path, ids: Mapping[str, str]) -> Iterator[Problem]:
     for sources in same.values():
         if len(sources) > 1:
             reason = f"the ids of {', '.join(sources)} differ only by letter case or Unicode form"
-            yield Problem(str(folder / sources[0]), "ambiguous-id", reason, "rename or remove all but one")
+            yield Problem(str(folder / sources[0]), Code.AMBIGUOUS_ID, reason, "rename or remove all but one")

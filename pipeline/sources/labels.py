@@ -9,7 +9,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from pipeline.catalog.nearest import misspelt, nearest
 from pipeline.catalog.patterns import LIMIT_SECONDS, search
 from pipeline.catalog.schema import Dataset, PathLabels, TableLabels
-from pipeline.errors import ConfigError, Problem
+from pipeline.errors import Code, ConfigError, Problem
 from pipeline.escape import printable
 from pipeline.readers import SOURCE_TYPES
 from pipeline.sources.discover import stem_of
@@ -41,7 +41,7 @@ def label_by_path(dataset: Dataset, labels: PathLabels, ids: Mapping[str, str]) 
             remedy = "correct `labels.regex`, move the file, or use --allow-missing"
             reason = "its path does not match `labels.regex`"
             unmatched.append(
-                Quarantined(source, Problem(str(dataset.path / source), "no-label", reason, remedy))
+                Quarantined(source, Problem(str(dataset.path / source), Code.NO_LABEL, reason, remedy))
             )
         elif label not in index:
             left_out[label] += 1
@@ -57,7 +57,7 @@ def _groups(dataset: Dataset, labels: PathLabels, source: str) -> Mapping[str, s
     except TimeoutError:
         reason = f"`{labels.regex}` takes over {LIMIT_SECONDS:g} s for this path"
         remedy = "correct `labels.regex`: repeat nothing that is itself repeated, as in (a+)+"
-        raise ConfigError.of(dataset.path / source, "slow-regex", reason, remedy) from None
+        raise ConfigError.of(dataset.path / source, Code.SLOW_REGEX, reason, remedy) from None
 
 
 def no_match(dataset: Dataset, labels: PathLabels, unmatched: Sequence[Quarantined], total: int) -> Problem:
@@ -65,7 +65,7 @@ def no_match(dataset: Dataset, labels: PathLabels, unmatched: Sequence[Quarantin
     names = ", ".join(item.source for item in unmatched[:3])
     reason = f"`{labels.regex}` matches {total - len(unmatched)} of {total} files, not e.g. {names}"
     remedy = "correct `labels.regex`, move the files, or use --allow-missing"
-    return Problem(str(dataset.path), "no-label", reason, remedy)
+    return Problem(str(dataset.path), Code.NO_LABEL, reason, remedy)
 
 
 # --- from a table -------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def _match(lines: Iterable[TableLine], by_name: Mapping[str, list[str]]) -> _Mat
             missing.append(line)
         elif named[0] in found:
             reason = f"`{line.id}` names the file {named[0]} a second time"
-            problems.append(Problem(line.where, "duplicate-id", reason, FIX_TABLE))
+            problems.append(Problem(line.where, Code.DUPLICATE_ID, reason, FIX_TABLE))
         else:
             found[named[0]] = line
     return _Matched(found, tuple(missing), tuple(problems))
@@ -155,16 +155,16 @@ def _line_problem(line: TableLine, named: list[str]) -> Problem | None:
     for text in (line.id, line.label, line.group):
         if printable(text) != text:
             reason = f"`{printable(text)}` holds a control character"
-            return Problem(line.where, "bad-name", reason, FIX_TABLE)
+            return Problem(line.where, Code.BAD_NAME, reason, FIX_TABLE)
     if windows.is_absolute() or windows.drive or line.id.startswith(("/", "~")) or ".." in windows.parts:
         reason = f"`{line.id}` points outside the dataset's folder"
-        return Problem(line.where, "path-outside-root", reason, "name files below `path`")
+        return Problem(line.where, Code.PATH_OUTSIDE_ROOT, reason, "name files below `path`")
     if len(named) > 1:
         reason = f"`{line.id}` may be any of {', '.join(named)}"
-        return Problem(line.where, "ambiguous-id", reason, "write the file's path in the table")
+        return Problem(line.where, Code.AMBIGUOUS_ID, reason, "write the file's path in the table")
     if not re.fullmatch(r"([0-9a-fA-F]{64})?", line.sha256):
         reason = f"`{line.sha256[:80]}` is not a SHA-256 in 64 hexadecimal digits"
-        return Problem(line.where, "bad-sha256", reason, "give what `sha256sum` prints, or nothing")
+        return Problem(line.where, Code.BAD_SHA256, reason, "give what `sha256sum` prints, or nothing")
     return None
 
 
@@ -183,7 +183,7 @@ def _unknown_labels(strangers: Sequence[TableLine], dataset: Dataset) -> Problem
     close = [found for found in (_nearest_class(label, dataset) for label in lines) if found]
     meant = f"did you mean {', '.join(f'`{name}`' for name in dict.fromkeys(close))}? " if close else ""
     first = next(iter(lines.values()))[0]
-    return Problem(first.where, "unknown-label", reason, f"{meant}{FIX_TABLE}; {LEAVE_OUT}")
+    return Problem(first.where, Code.UNKNOWN_LABEL, reason, f"{meant}{FIX_TABLE}; {LEAVE_OUT}")
 
 
 def _in_lines(label: str, lines: Sequence[TableLine]) -> str:
@@ -206,7 +206,7 @@ def misspelt_labels(where: str, left_out: Mapping[str, int], dataset: Dataset) -
         close = misspelt(label, dataset.classes)
         if close:
             reason = f"`{label}`, left out in {count} places, is like the class `{close}`"
-            yield Problem(where, "misspelt-label", reason, "check that it is another class")
+            yield Problem(where, Code.MISSPELT_LABEL, reason, "check that it is another class")
 
 
 # --- what has no partner ------------------------------------------------------------------------
@@ -221,7 +221,7 @@ def _no_file(dataset: Dataset, lines: Iterable[TableLine], others: Iterable[str]
         else:
             reason = f"`{line.id}` is {other}, which is no file of type {dataset.type}"
             remedy = other_type(PurePosixPath(other).suffix.lower()) or "convert it first"
-        problem = Problem(line.where, "no-file", reason, f"{remedy}, or use --allow-missing")
+        problem = Problem(line.where, Code.NO_FILE, reason, f"{remedy}, or use --allow-missing")
         yield Quarantined(line.id, problem)
 
 
@@ -240,5 +240,5 @@ def other_type(suffix: str) -> str:
 
 def _no_label(dataset: Dataset, labels: TableLabels, source: str) -> Quarantined:
     reason = f"it has no line in {labels.file}"
-    problem = Problem(str(dataset.path / source), "no-label", reason, "add a line, or use --allow-missing")
+    problem = Problem(str(dataset.path / source), Code.NO_LABEL, reason, "add a line, or use --allow-missing")
     return Quarantined(source, problem)

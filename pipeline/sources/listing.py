@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from pipeline.catalog.schema import Dataset, PathLabels
-from pipeline.errors import ConfigError, Problem
+from pipeline.errors import Code, ConfigError, Problem
 from pipeline.sources.discover import (
     ambiguous_ids,
     check_folder,
@@ -39,7 +39,7 @@ def list_samples(dataset: Dataset, *, allow_missing: bool = False) -> Listing:
     if len(labels) == 1:
         reason = f"all {len(listing.samples)} samples are {dataset.class_names[labels.pop()]}"
         remedy = "nothing can be learned from one class: check `labels` and `classes`, or add another"
-        raise ConfigError.of(dataset.path, "one-class", reason, remedy)
+        raise ConfigError.of(dataset.path, Code.ONE_CLASS, reason, remedy)
     return listing
 
 
@@ -72,8 +72,8 @@ def _unmatched_problems(dataset: Dataset, listing: Listing, total: int) -> Itera
     """Of paths that do not match, one problem says all; a table has a line to correct for each."""
     others = list(listing.unmatched)
     if isinstance(dataset.labels, PathLabels):
-        not_matching = [item for item in others if item.problem.code == "no-label"]
-        others = [item for item in others if item.problem.code != "no-label"]
+        not_matching = [item for item in others if item.problem.code == Code.NO_LABEL]
+        others = [item for item in others if item.problem.code != Code.NO_LABEL]
         if not_matching:
             yield no_match(dataset, dataset.labels, not_matching, total)
     yield from (item.problem for item in others)
@@ -91,4 +91,4 @@ def _no_samples(dataset: Dataset, listing: Listing, total: int) -> Problem:
     if not total and listing.ignored:
         reason += f"; there are {listing.ignored_text}"
         remedy = next(filter(None, map(other_type, listing.ignored)), remedy)
-    return Problem(str(dataset.path), "no-samples", reason, remedy)
+    return Problem(str(dataset.path), Code.NO_SAMPLES, reason, remedy)
