@@ -43,7 +43,7 @@ _WORKERS = click.option(
 )
 _TIMEOUT = click.option(
     "--timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=console.FiniteRange(0, 10_000_000, min_open=True),
     default=600.0,
     show_default=True,
     help="Seconds for one source (local workers).",
@@ -51,6 +51,7 @@ _TIMEOUT = click.option(
 _MEMORY_LIMIT = click.option(
     "--memory-limit",
     "memory",
+    type=console.MemorySize(),
     default="auto",
     show_default=True,
     help="Memory of one worker, such as 4GB (local workers).",
@@ -120,7 +121,7 @@ def check(names: tuple[str, ...], deep: bool, workers: int | None, **limits: Any
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first samples, by id.")
 @click.option(
     "--max-bad",
-    type=click.FloatRange(0, 1),
+    type=console.FiniteRange(0, 1),
     default=1.0,
     show_default=True,
     help="Publish nothing if more than this fraction of the sources is bad.",
@@ -513,7 +514,7 @@ def predict(
         "predictions": [predictor.as_json(item, ensemble.data.classes) for item in found],
         "quarantined": [{"source": item.source, **asdict(item.problem)} for item in bad],
     }
-    console.emit(document, "" if out else predictor.table(found, ensemble.data.classes))
+    console.emit(document, "" if out else predictor.table(found, ensemble.data.classes), data=True)
     return QUARANTINED if bad else 0
 
 

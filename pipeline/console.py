@@ -4,23 +4,28 @@ Every command takes the same settings, before or after its name, and ends with t
 """
 
 import json
+import math
 import os
+import re
 import signal
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
 
-from pipeline.errors import Problem, VipttError
+from pipeline.errors import Code, ConfigError, Problem, ResourceError, VipttError
+from pipeline.escape import printable, printable_json
 
 PLAIN_PROGRESS_SECONDS = 5.0
 SHOWN_WARNINGS = 10
+FEW_ALIKE = 5
 STDERR = 2
 Command = TypeVar("Command", bound=Callable[..., Any])
 Report = Callable[[int], None]
@@ -34,6 +39,7 @@ class Settings:
     verbosity: int = 0
     progress: bool = True
     as_json: bool = False
+    printed: bool = False  # the one JSON document has been written
 
 
 class Commands(click.Group):
@@ -43,18 +49,28 @@ class Commands(click.Group):
         """Run a command and exit, or as a part of another command return what it returns."""
         if kwargs.get("standalone_mode") is False:
             return super().main(*args, **kwargs)
+        chosen = kwargs.setdefault("obj", Settings())
         kwargs["standalone_mode"] = False
         _open_standard_descriptors()
         with _ending_by_signals() as received:
             try:
                 code = super().main(*args, **kwargs)
             except Exception as error:  # noqa: BLE001 - told in one line, or raised again by --debug
-                debug = "--debug" in (kwargs.get("args") or next(iter(args), None) or sys.argv)
-                code = None if received else _told(error, debug=debug)
+                arguments = kwargs.get("args") or next(iter(args), None) or sys.argv
+                code = None if received else _report_error(error, chosen, arguments)
         if received:
-            click.echo("interrupted: run the same command again to go on", err=True)
+            _message("interrupted: run the same command again to go on")
             sys.exit(128 + received[0])
         sys.exit(code if isinstance(code, int) else 0)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command where there is a working folder: relative paths need one."""
+        try:
+            Path.cwd()
+        except OSError as error:
+            remedy = "change to a folder that exists"
+            raise ConfigError.of("working folder", Code.NO_FOLDER, str(error.strerror), remedy) from None
+        return super().invoke(ctx)
 
 
 def _open_standard_descriptors() -> None:
@@ -89,25 +105,57 @@ def _ending_by_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _told(error: Exception, *, debug: bool) -> int:
-    """Tell an error in a line, and give its exit code."""
-    if isinstance(error, VipttError):
-        tell_problems(error.problems)
-        return error.exit_code
-    if isinstance(error, click.ClickException):
-        click.echo(f"viptt: usage: {error.format_message()} → see `viptt --help`", err=True)
-        return error.exit_code
-    if debug:
+def _report_error(error: Exception, chosen: Settings, arguments: Sequence[str]) -> int:
+    """Tell an error, with --json also as the document on stdout, and give its exit code.
+
+    The settings of a wrong command line are not complete, so its arguments are asked as well.
+    """
+    known = isinstance(error, VipttError | click.ClickException)
+    if not known and "--debug" in arguments:
         raise error
+    problems = _problems_of(error)
+    _tell(problems, chosen)
+    if not chosen.printed and (chosen.as_json or "--json" in arguments):
+        try:
+            _print_json({"errors": [asdict(problem) for problem in problems]}, chosen)
+        except ResourceError as failure:
+            _tell(failure.problems, chosen)
+    return error.exit_code if isinstance(error, VipttError | click.ClickException) else VipttError.exit_code
+
+
+def _problems_of(error: Exception) -> Sequence[Problem]:
+    if isinstance(error, VipttError):
+        return error.problems
+    if isinstance(error, click.ClickException):
+        return [Problem("viptt", Code.USAGE, error.format_message(), "see `viptt --help`")]
     reason = f"{type(error).__name__}: {error}"
-    tell_problems([Problem("viptt", "unexpected", reason, "run again with --debug and report it")])
-    return VipttError.exit_code
+    return [Problem("viptt", Code.UNEXPECTED, reason, "run again with --debug and report it")]
 
 
-def tell_problems(problems: Sequence[Problem]) -> None:
-    """Errors, a line each; said however quiet it is to be."""
-    for problem in problems:
-        click.echo(str(problem), err=True)
+# --- types of options ---------------------------------------------------------------------------
+
+
+class FiniteRange(click.FloatRange):
+    """A float within bounds; unlike its base it refuses NaN, which is neither below nor above a bound."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number. Fails, as click's types do, for what is none or not in the range."""
+        number = super().convert(value, param, ctx)
+        return number if math.isfinite(number) else self.fail(f"{value} is not a number.", param, ctx)
+
+
+class MemorySize(click.types.StringParamType):
+    """An amount of memory such as 4GB or 512 MiB, as Dask reads it, or ``auto``."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text as it was given. Fails, as click's types do, for what is no amount."""
+        text = str(value).strip()
+        number = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:[kMGT]i?)?B?", text, re.IGNORECASE)
+        if text == "auto" or (number and float(number[1]) > 0):
+            return text
+        return self.fail(f"{value!r} is not an amount of memory; write 4GB, 500MiB or auto.", param, ctx)
 
 
 # --- settings -----------------------------------------------------------------------------------
@@ -170,9 +218,9 @@ def settings() -> Settings:
 
 
 def say(text: str, *, level: int = 0) -> None:
-    """A message for people."""
+    """A message for people. The work goes on where nobody can read it."""
     if settings().verbosity >= level:
-        click.echo(text, err=True)
+        _message(printable(text, keep="\n"))
 
 
 def say_lines(lines: Iterable[str]) -> None:
@@ -181,21 +229,91 @@ def say_lines(lines: Iterable[str]) -> None:
         say(line)
 
 
-def emit(document: Any, text: str) -> None:
-    """The command's result: one JSON document, or text."""
-    if settings().as_json:
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
-    elif text:
-        click.echo(text)
+def tell_problems(problems: Sequence[Problem]) -> None:
+    """Errors, a line each, or one line for many of a kind; told however quiet it is to be."""
+    _tell(problems, settings())
 
 
 def say_warnings(warnings: Sequence[Problem]) -> None:
-    """The first few; all of them with -v."""
-    shown = warnings if settings().verbosity > 0 else warnings[:SHOWN_WARNINGS]
-    for problem in shown:
-        say(f"warning: {problem}")
-    if len(warnings) > len(shown):
-        say(f"warning: {len(warnings) - len(shown)} more; -v shows them, each sample's `facts` hold them")
+    """The first few, or one line for many of a kind; all of them with -v."""
+    lines = _lines(warnings, settings())
+    shown = lines if settings().verbosity > 0 else lines[:SHOWN_WARNINGS]
+    for line in shown:
+        say(f"warning: {line}")
+    if len(lines) > len(shown):
+        say(f"warning: {len(lines) - len(shown)} more; -v shows them, each sample's `facts` hold them")
+
+
+def emit(document: Any, text: str, *, data: bool = False) -> None:
+    """The command's result: one JSON document, or text, which is a table for people unless it is ``data``.
+
+    Raises ResourceError if stdout does not take it: a result that is lost is a failure.
+    """
+    chosen = settings()
+    if chosen.as_json:
+        _print_json(document, chosen)
+    elif text and (data or chosen.verbosity >= 0):
+        _print(printable(text, keep="\n"))
+
+
+def _tell(problems: Sequence[Problem], chosen: Settings) -> None:
+    for line in _lines(problems, chosen):
+        _message(line)
+
+
+def _lines(problems: Sequence[Problem], chosen: Settings) -> list[str]:
+    """A line for each problem; unless all are asked for, one line for more than a few of a kind."""
+    alike: defaultdict[tuple[str, ...], list[Problem]] = defaultdict(list)
+    for problem in problems:
+        kind = re.sub(r"`[^`]*`|\d+", "", problem.reason)  # the reason without names and numbers
+        alike[problem.code, kind, problem.remedy].append(problem)
+    lines: list[str] = []
+    for group in alike.values():
+        shown = group if chosen.verbosity > 0 or len(group) <= FEW_ALIKE else [_counted(group)]
+        lines += map(str, shown)
+    return lines
+
+
+def _counted(group: Sequence[Problem]) -> Problem:
+    others = ", ".join(problem.where for problem in group[1:4])
+    count = f"and {len(group) - 1} more like it: {others}, …; -v shows all"
+    return replace(group[0], reason=f"{group[0].reason} ({count})")
+
+
+def _message(text: str) -> None:
+    with _best_effort():
+        click.echo(text, err=True)
+
+
+@contextmanager
+def _best_effort() -> Iterator[None]:
+    """Work does not stop because its messages cannot be written; what comes later goes nowhere."""
+    try:
+        yield
+    except OSError:
+        _discard(sys.stderr)
+
+
+def _discard(stream: Any) -> None:
+    """Point a stream at the null device, or what is left in its buffer makes Python's own end fail."""
+    with suppress(OSError, ValueError):  # no file below it
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+def _print(text: str) -> None:
+    try:
+        click.echo(text)
+    except OSError as error:
+        _discard(sys.stdout)
+        remedy = "free space, or give the output a reader that takes all of it"
+        raise ResourceError.of("stdout", Code.CANNOT_WRITE, str(error.strerror), remedy) from None
+
+
+def _print_json(document: Any, chosen: Settings) -> None:
+    chosen.printed = True
+    _print(printable_json(json.dumps(document, indent=2, ensure_ascii=False)))
 
 
 # --- progress -----------------------------------------------------------------------------------
@@ -216,20 +334,27 @@ def progress(name: str, total: int, what: str) -> Iterator[Report]:
 @contextmanager
 def _bar(name: str, total: int) -> Iterator[Report]:
     start, done = time.monotonic(), 0
-    with click.progressbar(
+    bar: Any = click.progressbar(
         length=total,
         label=name,
         file=sys.stderr,
         show_pos=True,
         item_show_func=lambda text: text,
-    ) as bar:
+    )
 
-        def report(nbytes: int) -> None:
-            nonlocal done
-            done += nbytes
+    def report(nbytes: int) -> None:
+        nonlocal done
+        done += nbytes
+        with _best_effort():
             bar.update(1, f"{done / (time.monotonic() - start) / 1e6:.1f} MB/s")
 
+    with _best_effort():
+        bar.render_progress()
+    try:
         yield report
+    finally:
+        with _best_effort():
+            bar.render_finish()
 
 
 def _plain_progress(name: str, total: int, what: str) -> Report:

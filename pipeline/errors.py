@@ -17,10 +17,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+from pipeline.codes import Code as Code
+from pipeline.escape import cell_text, printable, table_cell
+
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: where, a reason code, a plain reason, and the remedy."""
+    """One thing that is wrong: where, a reason code, a plain reason, and the remedy.
+
+    The code is a ``Code``, or a text where it was read from a file that another version may have written.
+    """
 
     where: str
     code: str
@@ -28,8 +34,9 @@ class Problem:
     remedy: str
 
     def __str__(self) -> str:
-        line = f"{self.where}: {self.code}: {self.reason} → {self.remedy}"
-        return " ".join(line.split())
+        # A library's message may have several lines; a name with a line end must not look like two words.
+        said = " ".join(f"{self.reason} → {self.remedy}".split())
+        return printable(f"{self.where}: {self.code}: {said}")
 
 
 class VipttError(Exception):
@@ -93,17 +100,8 @@ def some(names: Sequence[str], word: str) -> str:
     return f"{len(names)} {plural}: {shown}" if len(names) <= 5 else f"{len(names)} {plural}, first {shown}"
 
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
-def inert(cell: str) -> str:
-    """A table's cell that no spreadsheet takes for a formula (CWE-1236); ``active`` gives it back."""
-    return f"'{cell}" if cell.startswith((*FORMULA, "'")) else cell
-
-
-def active(cell: str) -> str:
-    """What ``inert`` was given; a quote that another program put before a plain text stays."""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith((*FORMULA, "'")) else cell
+# The names under which the model package still imports them.
+inert, active = table_cell, cell_text
 
 
 _LINE = re.compile(r"IntegrityError: (?P<where>.+?): (?P<code>[a-z-]+): (?P<reason>.+?) → (?P<remedy>[^\n]+)")

@@ -78,6 +78,11 @@ class Recipe(Frozen):
 def _rising(window: tuple[float, float]) -> tuple[float, float]:
     if window[0] >= window[1]:
         raise ValueError("a window goes from its lower to its upper bound")
+    with np.errstate(all="ignore"):
+        low, high, scale = (np.float32(x) for x in (*window, 1 / (window[1] - window[0])))
+    # Volumes are scaled in float32, where NaN and infinity would come of it and be stored.
+    if not (low < high and np.isfinite([low, high, scale]).all() and scale > 0):
+        raise ValueError("a window's bounds are finite and apart in float32, and so is 1 / their distance")
     return window
 
 

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import errors
+from pipeline.codes import Code, reason_codes_page
+
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("model/**/*.py"), ROOT / "cli.py"])
 TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in SOURCES}
@@ -24,6 +27,7 @@ HOMES = {
         "pipeline/catalog/faults.py",
         "pipeline/readers/__init__.py",
     },
+    "regex": {"pipeline/catalog/patterns.py"},
     "nibabel": {"pipeline/readers/nifti.py", "pipeline/readers/orientation.py", "pipeline/demo.py"},
     "isal": {"pipeline/readers/nifti.py"},
     "cv2": {"pipeline/readers/video.py", "pipeline/crop.py", "pipeline/ssim.py", "pipeline/demo.py"},
@@ -213,3 +217,41 @@ def test_every_command_stands_in_the_readme() -> None:
 def test_importing_leaves_the_framework_alone(code: str) -> None:
     check = f"{code}; import sys; sys.exit(bool({{'tensorflow', 'keras'}} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", check], check=True, cwd=ROOT)
+
+
+# --- reason codes -------------------------------------------------------------------------------
+
+
+def coded_problems(tree: ast.AST) -> Iterator[tuple[str, str, int]]:
+    """What is called, the code that is its second argument, and the line: ``X.of(where, code, …)``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and len(node.args) > 1:
+            called, code = ast.unparse(node.func), node.args[1]
+            if called == "Problem" or called.endswith("Error.of"):
+                if isinstance(code, ast.Constant):
+                    yield called.removesuffix(".of"), str(code.value), node.lineno
+                elif ast.unparse(code).startswith("Code."):
+                    yield called.removesuffix(".of"), Code[ast.unparse(code)[5:]].value, node.lineno
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_code_is_in_the_table_with_its_exit_code(name: str) -> None:
+    for called, code, line in coded_problems(TREES[name]):
+        assert code in list(Code), f"line {line}: add `{code}` to pipeline/codes.py"
+        if called != "Problem":
+            exit_code = getattr(errors, called).exit_code
+            assert exit_code in Code(code).exits, f"line {line}: {code} also exits with {exit_code}"
+
+
+def test_codes_are_found_at_all() -> None:
+    assert len({code for tree in TREES.values() for _, code, _ in coded_problems(tree)}) > 100
+
+
+def test_codes_are_named_like_their_texts() -> None:
+    assert [code.name for code in Code] == [code.value.upper().replace("-", "_") for code in Code]
+    assert [code.value for code in Code] == sorted(code.value for code in Code)
+    assert all(code.meaning and set(code.exits) <= set(range(7)) for code in Code)
+
+
+def test_the_page_of_codes_is_this_one() -> None:
+    assert (ROOT / "docs/reason_codes.md").read_text("utf-8") == reason_codes_page()

@@ -1,5 +1,7 @@
 """The command line as a user meets it: exit codes, what goes where, and one line for each error."""
 
+import errno
+import io
 import json
 import os
 import shutil
@@ -9,11 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from cli import main
-from pipeline import __version__
+from pipeline import __version__, console
 
 ERROR_LINE = r"[^\n]+: [a-z0-9-]+: [^\n]+ → [^\n]+"
 
@@ -139,6 +142,12 @@ def test_missing_files_and_labels_are_listed(ct):
         (["nonsense"], "nonsense"),
         (["build", "--workers", "0"], "workers"),
         (["build", "--max-bad", "2"], "max-bad"),
+        (["build", "--max-bad", "nan"], "max-bad"),
+        *((["build", "--timeout", value], "timeout") for value in ("nan", "inf", "0", "-1", "1e300", "x")),
+        *(
+            (["build", "--memory-limit", value], "memory-limit")
+            for value in ("abc", "", "0", "-1GB", "nan", "4 XB")
+        ),
         (["build", "--scheduler", "cloud"], "cloud"),
         (["check", "--catalog", "nowhere.yaml"], "nowhere.yaml: no-catalog"),
     ],
@@ -150,6 +159,85 @@ def test_usage_is_exit_2_in_one_line(arguments, told, ct):
     assert result.stdout == ""
     assert told in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+ESC = "\x1b[2J"
+
+
+def test_no_escape_sequence_reaches_the_terminal(ct):
+    (ct.parent / f"ct/x{ESC}.nii.gz").touch()
+    for arguments in (["check"], ["check", "--allow-missing"], ["check", f"a{ESC}"], ["check", f"--{ESC}"]):
+        result = viptt(*arguments, "--catalog", ct)
+        assert "\x1b" not in result.output
+        assert r"\x1b[2J" in result.stderr
+    result = viptt("check", "--json", "--allow-missing", "--catalog", ct)
+    assert "\x1b" not in result.output
+    json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("size", ["auto", "4GB", "500 MiB", "1.5g", "2000000000"])
+def test_amounts_of_memory(ct, size):
+    assert build(ct, "--dry-run", "--memory-limit", size).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "codes"),
+    [
+        (["check"], {"no-label"}),
+        (["check", "other"], {"unknown-dataset"}),
+        (["check", "--nonsense"], {"usage"}),
+        (["--json", "nonsense"], {"usage"}),
+        (["build", "--workers", "0"], {"usage"}),
+    ],
+)
+def test_json_is_a_document_on_errors_too(ct, arguments, codes):
+    (ct.parent / "ct/x.nii.gz").touch()
+    result = viptt(*arguments, "--catalog", ct, "--json") if "--json" not in arguments else viptt(*arguments)
+    assert result.exit_code == 2
+    document = json.loads(result.stdout)
+    assert {error["code"] for error in document["errors"]} == codes
+    for error in document["errors"]:
+        assert set(error) == {"where", "code", "reason", "remedy"}
+        assert f"{error['where']}: {error['code']}: " in result.stderr
+
+
+def test_json_prints_one_document_where_a_build_fails(ct):
+    (ct.parent / "ct/TRN_0001.nii.gz").write_bytes(b"nothing of the kind")
+    result = build(ct, "--strict", "--json")
+    assert result.exit_code == 3
+    assert [error["code"] for error in json.loads(result.stdout)["errors"]] == ["not-nifti", "too-many-bad"]
+
+
+def test_unexpected_failures_are_a_document_too(ct, monkeypatch):
+    monkeypatch.setattr("pipeline.catalog.load_catalog", lambda file: 1 / 0)
+    result = viptt("check", "--json", "--catalog", ct)
+    assert result.exit_code == 1
+    assert [error["code"] for error in json.loads(result.stdout)["errors"]] == ["unexpected"]
+
+
+def test_quiet_prints_no_tables(ct):
+    for command in (["check"], ["build", "--scheduler", "sync"], ["status"], ["verify"], ["split"]):
+        result = viptt(*command, "-q", "--catalog", ct)
+        assert (result.exit_code, result.output) == (0, "")
+    assert json.loads(viptt("check", "-q", "--json", "--catalog", ct).stdout)
+
+
+def test_many_errors_of_a_kind_are_one_line(ct):
+    for number in range(1000):
+        (ct.parent / f"ct/extra_{number:03d}.nii.gz").touch()
+    result = viptt("check", "--catalog", ct)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert "extra_000.nii.gz: no-label: " in line
+    assert "and 999 more like it: " in line
+    assert viptt("check", "-v", "--catalog", ct).stderr.count("\n") == 1000
+    assert len(json.loads(viptt("check", "--json", "--catalog", ct).stdout)["errors"]) == 1000
+
+
+def test_a_few_errors_of_a_kind_are_told_one_by_one(ct):
+    for number in range(5):
+        (ct.parent / f"ct/extra_{number:03d}.nii.gz").touch()
+    assert viptt("check", "--catalog", ct).stderr.count(": no-label: ") == 5
 
 
 def test_unknown_dataset_suggests_the_right_one(ct):
@@ -207,15 +295,74 @@ def test_a_folder_of_the_same_name_where_it_is_run_is_not_taken_for_viptt(ct, tm
     assert not (tmp_path / "here/imported").exists()
 
 
-def test_closed_stdout_ends_quietly(ct):
+def run_into(stdout: int, stderr: int, *arguments: object) -> tuple[int, str]:
+    """Exit code and what a command says on the descriptor that is a pipe."""
+    code = "import sys, cli; cli.main(sys.argv[1:])"
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    process = subprocess.run(command, stdout=stdout, stderr=stderr, text=True, check=False, timeout=60)
+    return process.returncode, process.stdout or process.stderr or ""
+
+
+def without_reader() -> int:
     read, write = os.pipe()
     os.close(read)
-    code = "import sys, cli; cli.main(['check', '--json', '--catalog', sys.argv[1]])"
-    process = subprocess.run(
-        [sys.executable, "-c", code, ct], stdout=write, stderr=subprocess.PIPE, text=True, check=False
+    return write
+
+
+def full() -> int:
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+@pytest.mark.parametrize("broken", [full, without_reader])
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_results_that_nobody_takes_are_exit_6(ct, broken, options):
+    stdout = broken()
+    code, said = run_into(stdout, subprocess.PIPE, "check", *options, "--catalog", ct)
+    os.close(stdout)
+    assert code == 6
+    assert said.startswith("stdout: cannot-write: ")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("broken", [full, without_reader])
+def test_messages_that_nobody_takes_stop_nothing(ct, broken):
+    (ct.parent / "ct/TRN_0001.nii.gz").write_bytes(b"nothing of the kind")
+    stderr = broken()
+    arguments = ("build", "--scheduler", "sync", "--json", "--catalog", ct)
+    code, said = run_into(subprocess.PIPE, stderr, *arguments)
+    assert code == 3
+    assert json.loads(said)["datasets"][0]["published"]
+    code, said = run_into(subprocess.PIPE, stderr, "check", "no-such-dataset", "--json", "--catalog", ct)
+    assert (code, json.loads(said)["errors"][0]["code"]) == (2, "unknown-dataset")
+    os.close(stderr)
+
+
+class GoneTerminal(io.StringIO):
+    """A terminal that was closed while something ran on it."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_progress_on_a_terminal_that_is_gone_stops_nothing(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", GoneTerminal())
+    with click.Context(main).scope(), console.progress("ct", 3, "sources") as report:
+        for _ in range(3):
+            report(10)
+
+
+def test_a_working_folder_that_is_gone_is_named(ct, tmp_path):
+    code = (
+        "import os, sys, cli\n"
+        "os.mkdir(sys.argv[2]); os.chdir(sys.argv[2]); os.rmdir(sys.argv[2])\n"
+        "cli.main(['check', '--catalog', sys.argv[1]])"
     )
-    os.close(write)
-    assert "Traceback" not in process.stderr
+    process = run_process(code, ct, tmp_path / "gone")
+    assert process.returncode == 2
+    assert process.stderr.startswith("working folder: no-folder: ")
 
 
 # --- several at once, and signals ---------------------------------------------------------------

@@ -1,15 +1,15 @@
 """What pydantic finds wrong in a catalog, as problems with line and path in the document."""
 
-import difflib
 import json
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from pipeline.catalog.nearest import suggestion
 from pipeline.catalog.schema import Catalog, Dataset, PathLabels, SplitPlan, TableLabels
 from pipeline.catalog.yaml_nodes import FIX, line_of
-from pipeline.errors import Problem
+from pipeline.errors import Code, Problem
 from pipeline.readers import SOURCE_TYPES
 from pipeline.recipe import Recipe
 
@@ -30,7 +30,7 @@ def _problem(file: Path, root: Any, fault: Any) -> Problem:
             known = _known_keys(fault["loc"])
             return Problem(
                 where,
-                "unknown-key",
+                Code.UNKNOWN_KEY,
                 f"there is no key `{location[-1]}` here",
                 suggestion(location[-1], known),
             )
@@ -38,25 +38,28 @@ def _problem(file: Path, root: Any, fault: Any) -> Problem:
             last = fault["loc"][-1]
             return Problem(
                 where,
-                "missing-key",
+                Code.MISSING_KEY,
                 f"`{last}` is missing" if isinstance(last, str) else "too few values",
                 FIX,
             )
         case "union_tag_invalid" | "union_tag_not_found":
             return _unknown_type(where, fault)
+        case "undefined_variable":
+            remedy = "define it, or write the path out; `$$` is a dollar sign"
+            return Problem(where, Code.UNDEFINED_VARIABLE, fault["msg"], remedy)
         case "not_a_local_file":
             remedy = "fetch it, and give its path on this machine"
-            return Problem(where, "not-a-local-file", f"{fault['input']} is {fault['msg']}", remedy)
+            return Problem(where, Code.NOT_A_LOCAL_FILE, f"{fault['input']} is {fault['msg']}", remedy)
         case _:
             given = json.dumps(fault["input"], default=str, ensure_ascii=False)
             reason = f"{fault['msg'].removeprefix('Value error, ')}, not {given[:80]}"
-            return Problem(where, "bad-value", reason, FIX)
+            return Problem(where, Code.BAD_VALUE, reason, FIX)
 
 
 def _unknown_type(where: str, fault: Any) -> Problem:
     given = str(fault["ctx"].get("tag", ""))
     reason = f"the type of the sources is {f'`{given}`, which is not known' if given else 'missing'}"
-    return Problem(where, "unknown-type", reason, suggestion(given, list(SOURCE_TYPES)))
+    return Problem(where, Code.UNKNOWN_TYPE, reason, suggestion(given, list(SOURCE_TYPES)))
 
 
 def _document_path(loc: tuple[Any, ...]) -> list[str | int]:
@@ -79,12 +82,3 @@ def _known_keys(loc: tuple[Any, ...]) -> list[str]:
     }
     model = parents[loc[-2]] if len(loc) > 1 else Catalog
     return [name for name in model.model_fields if name != "name"]
-
-
-def suggestion(name: object, known: list[str]) -> str:
-    """A remedy: the known name that is most like ``name``, or all that are known."""
-    folded = {other.casefold(): other for other in known}
-    text = str(name).casefold()
-    short = [other for other in folded if text and (other.startswith(text) or text.startswith(other))]
-    close = [folded[other] for other in short or difflib.get_close_matches(text, folded, n=1)]
-    return f"did you mean `{close[0]}`?" if close else f"use one of: {', '.join(known)}"

@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.catalog.faults import catalog_problems, suggestion
+from pipeline.catalog.faults import catalog_problems
+from pipeline.catalog.nearest import suggestion
+from pipeline.catalog.places import check_places
 from pipeline.catalog.schema import Catalog, Dataset, TableLabels, current_model
-from pipeline.catalog.yaml_nodes import plain, read_yaml
-from pipeline.errors import ConfigError, Problem
+from pipeline.catalog.yaml_nodes import line_of, plain, read_yaml
+from pipeline.errors import Code, ConfigError, Problem
 
 
 def load_catalog(file: Path) -> Catalog:
@@ -21,32 +24,29 @@ def load_catalog(file: Path) -> Catalog:
         catalog = current_model().model_validate_json(json.dumps(plain(root)))
     except ValidationError as error:
         raise ConfigError(*catalog_problems(file, root, error)) from None
-    folder = file.absolute().parent
-    located = {name: _located(dataset, name, folder) for name, dataset in catalog.datasets.items()}
-    _check_outputs(file, list(located.values()))
-    return catalog.model_copy(update={"datasets": located})
+    file = file.absolute()
+    located = {name: _located(dataset, name, file.parent) for name, dataset in catalog.datasets.items()}
+    catalog = catalog.located(file, located)
+    check_places(catalog, _places_in_document(file, root, catalog))
+    return catalog
 
 
-def _check_outputs(file: Path, datasets: list[Dataset]) -> None:
-    """Refuse two datasets that would write over each other."""
-    owners: dict[Path, str] = {}
-    problems = []
-    for dataset in datasets:
-        for key, path in (("store", dataset.store), ("split.file", dataset.split.file)):
-            owner = owners.setdefault(path.resolve(), f"{dataset.name}.{key}")
-            if owner != f"{dataset.name}.{key}":
-                reason = f"{path} is also {owner}"
-                where = f"{file} (datasets.{dataset.name}.{key})"
-                problems.append(Problem(where, "shared-output", reason, "give each a path of its own"))
-    if problems:
-        raise ConfigError(*problems)
+def _places_in_document(file: Path, root: Any, catalog: Catalog) -> dict[str, str]:
+    """Line and path in the document of each key that names an output."""
+    paths = [(name, *key) for name in catalog.datasets for key in (("store",), ("split", "file"))]
+    return {
+        ".".join(path): f"{file}:{line_of(root, ['datasets', *path])} (datasets.{'.'.join(path)})"
+        for path in paths
+    }
 
 
 def select(catalog: Catalog, names: tuple[str, ...]) -> tuple[Dataset, ...]:
     """The datasets with these names; none means all. Raises ConfigError for names not there."""
     known = list(catalog.datasets)
     unknown = [
-        Problem(name, "unknown-dataset", "the catalog has no dataset of this name", suggestion(name, known))
+        Problem(
+            name, Code.UNKNOWN_DATASET, "the catalog has no dataset of this name", suggestion(name, known)
+        )
         for name in names
         if name not in known
     ]

@@ -1,13 +1,25 @@
 """What may stand in ``data_catalog.yaml``, as frozen objects made once at the border."""
 
+import os
 import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import AfterValidator, Discriminator, Field, PlainValidator, SerializeAsAny, Tag, create_model
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    PlainValidator,
+    PrivateAttr,
+    SerializeAsAny,
+    Tag,
+    create_model,
+)
 from pydantic_core import PydanticCustomError
 
+from pipeline.catalog.patterns import check_expression, check_glob
+from pipeline.escape import printable
 from pipeline.readers import SOURCE_TYPES
 from pipeline.readers.reading import SourceType
 from pipeline.recipe import Frozen, Recipe
@@ -15,15 +27,32 @@ from pipeline.recipe import Frozen, Recipe
 Name = Annotated[str, Field(min_length=1)]
 
 
+def _expanded(path: Path) -> Path:
+    """A path with the variables and the home folder that it names."""
+
+    def value(found: re.Match[str]) -> str:
+        name = found["name"] or found["braced"]
+        if name and not os.environ.get(name):
+            raise PydanticCustomError("undefined_variable", "${name} has no value", {"name": name})
+        return os.environ[name] if name else "$"
+
+    text = re.sub(r"\$(?:(?P<name>[A-Za-z_]\w*)|\{(?P<braced>\w+)\}|\$)", value, str(path), flags=re.ASCII)
+    home = os.path.expanduser(text)  # noqa: PTH111 - Path's raises RuntimeError
+    if text.startswith("~") and home == text:
+        user = text.partition("/")[0]
+        raise PydanticCustomError("undefined_variable", "{user} has no home folder", {"user": user})
+    return Path(home)
+
+
 def _local(path: Path) -> Path:
-    if "\0" in str(path):
-        raise ValueError("a path holds no NUL character")
+    if printable(str(path)) != str(path):
+        raise ValueError("a path holds no NUL or other control character")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:[/:]", str(path)):  # a Path has made one slash of two
         raise PydanticCustomError("not_a_local_file", "an address; only local files are read")
     return path
 
 
-FilePath = Annotated[Path, AfterValidator(_local)]
+FilePath = Annotated[Path, AfterValidator(_expanded), AfterValidator(_local)]
 
 
 DatasetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -33,6 +62,8 @@ class TableLabels(Frozen):
     """Labels in a CSV table: its file, and the names of its columns.
 
     ``sha256`` is a column with the SHA-256 that each source must have; a blank cell asks for nothing.
+    ``others`` says what becomes of lines whose label is no class: an error, because it may be a misspelt
+    one, or left out and counted, with a warning where it is like a class.
     """
 
     file: FilePath
@@ -40,22 +71,13 @@ class TableLabels(Frozen):
     label: Name
     group: Name | None = None
     sha256: Name | None = None
-
-
-def _names_a_label(regex: str) -> str:
-    try:
-        names = re.compile(regex).groupindex
-    except re.error as error:
-        raise ValueError(f"not a regular expression: {error}") from None
-    if "label" not in names:
-        raise ValueError("the expression needs a named group (?P<label>…)")
-    return regex
+    others: Literal["refuse", "leave-out"] = "refuse"
 
 
 class PathLabels(Frozen):
     """Label and group read from a source's path by a regular expression with named groups."""
 
-    regex: Annotated[str, AfterValidator(_names_a_label)]
+    regex: Annotated[str, AfterValidator(check_expression)]
 
 
 def _labels_kind(value: object) -> str:
@@ -78,6 +100,8 @@ def _class_map(value: object) -> dict[str, str]:
     names = list(value.values()) if isinstance(value, dict) else value
     if not all(isinstance(name, str) and name for name in names):
         raise ValueError("every class name is a text; put quotes around numbers")
+    if not all(printable(text) == text for text in (*value, *names)):
+        raise ValueError("a class name holds no control character")
     if len(set(names)) != len(names):
         raise ValueError("a class is named twice")
     return dict(zip(value, names, strict=True))
@@ -117,12 +141,17 @@ class SplitPlan(Frozen):
     folds: Annotated[int, Field(ge=2, le=100)] | None = None
 
 
+Globs = tuple[Annotated[str, Field(min_length=1), AfterValidator(check_glob)], ...]
+
+
 class Dataset(Frozen):
     """One entry of the catalog. Each type of source has a model of its own, see ``catalog_model``."""
 
     name: Annotated[str, Field(exclude=True)] = ""
     type: str
     path: FilePath
+    include: Annotated[Globs, Field(description="only these sources; globs below `path`")] = ()
+    exclude: Annotated[Globs, Field(description="not these sources; globs below `path`")] = ()
     labels: Labels
     classes: Classes
     recipe: SerializeAsAny[Recipe]
@@ -155,6 +184,18 @@ class Catalog(Frozen):
 
     version: Literal[1]
     datasets: Annotated[dict[DatasetName, Dataset], Field(min_length=1)]
+    _file: Path = PrivateAttr(default=Path())
+
+    @property
+    def file(self) -> Path:
+        """Where the document was read from."""
+        return self._file
+
+    def located(self, file: Path, datasets: dict[str, Dataset]) -> "Catalog":
+        """This catalog with where it was read from, and datasets whose paths are absolute."""
+        catalog = self.model_copy(update={"datasets": datasets})
+        catalog._file = file
+        return catalog
 
 
 @lru_cache

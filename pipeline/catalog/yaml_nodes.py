@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.errors import ConfigError, Problem
+from pipeline.errors import Code, ConfigError, Problem
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 30
@@ -81,20 +81,20 @@ def _read_text(file: Path) -> str:
         text = file.read_bytes() if size <= MAX_BYTES and file.is_file() else b""
     except OSError as error:
         remedy = "give the path of a catalog with --catalog FILE"
-        raise ConfigError.of(file, "no-catalog", str(error.strerror), remedy) from None
+        raise ConfigError.of(file, Code.NO_CATALOG, str(error.strerror), remedy) from None
     if not file.is_file():
         raise ConfigError.of(
-            file, "no-catalog", "it is not a file", "give the path of a catalog with --catalog FILE"
+            file, Code.NO_CATALOG, "it is not a file", "give the path of a catalog with --catalog FILE"
         )
     if size > MAX_BYTES:
         raise ConfigError.of(
-            file, "too-large", f"a catalog of {size} bytes", f"keep it under {MAX_BYTES} bytes"
+            file, Code.TOO_LARGE, f"a catalog of {size} bytes", f"keep it under {MAX_BYTES} bytes"
         )
     try:
         return text.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         where = _place(file, error.object[: error.start].decode("utf-8"))
-        raise ConfigError.of(where, "not-utf-8", "a byte is not UTF-8", "save it as UTF-8") from None
+        raise ConfigError.of(where, Code.NOT_UTF_8, "a byte is not UTF-8", "save it as UTF-8") from None
 
 
 def _compose(file: Path, text: str) -> yaml.Node:
@@ -105,14 +105,14 @@ def _compose(file: Path, text: str) -> yaml.Node:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else str(file)
-        raise ConfigError.of(where, "not-yaml", str(error.problem or error.context), FIX) from None
+        raise ConfigError.of(where, Code.NOT_YAML, str(error.problem or error.context), FIX) from None
     except yaml.reader.ReaderError as error:
         where = _place(file, text[: error.position])
         reason = f"a catalog has no character U+{error.character:04X}"
-        raise ConfigError.of(where, "not-yaml", reason, FIX) from None
+        raise ConfigError.of(where, Code.NOT_YAML, reason, FIX) from None
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError.of(
-            file, "not-a-catalog", "the document is not a map with `version` and `datasets`", FIX
+            file, Code.NOT_A_CATALOG, "the document is not a map with `version` and `datasets`", FIX
         )
     problems = list(_structure_problems(file, root))
     if problems:
@@ -131,24 +131,24 @@ def _check_depth(file: Path, text: str) -> None:
     for event in yaml.parse(text, Loader=_CoreLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            raise ConfigError.of(file, "too-deep", f"nested more than {MAX_DEPTH} levels", FIX)
+            raise ConfigError.of(file, Code.TOO_DEEP, f"nested more than {MAX_DEPTH} levels", FIX)
 
 
 def _structure_problems(file: Path, root: yaml.Node) -> Iterator[Problem]:
     """Loops, anchors that expand without bound, keys given twice or not text, merge keys, and tags."""
     size, depth = _expanded(root, {}, set())
     if size > MAX_NODES:
-        yield Problem(str(file), "too-large", f"its anchors expand to over {MAX_NODES} values", FIX)
+        yield Problem(str(file), Code.TOO_LARGE, f"its anchors expand to over {MAX_NODES} values", FIX)
         return
     if depth > 2 * MAX_DEPTH:
-        yield Problem(str(file), "too-deep", f"its anchors expand to {depth} levels", FIX)
+        yield Problem(str(file), Code.TOO_DEEP, f"its anchors expand to {depth} levels", FIX)
         return
     for node in _walk(root):
         where = f"{file}:{node.start_mark.line + 1}"
         if not _tag_fits(node):
             yield Problem(
                 where,
-                "tag",
+                Code.TAG,
                 f"tags such as {node.tag} are not read",
                 "write plain text, numbers, lists, maps",
             )
@@ -161,9 +161,9 @@ def _key_problems(file: Path, node: yaml.MappingNode) -> Iterator[Problem]:
     for key, _ in node.value:
         where = f"{file}:{key.start_mark.line + 1}"
         if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
-            yield Problem(where, "key", "a key is a plain text; merge keys are not read", FIX)
+            yield Problem(where, Code.KEY, "a key is a plain text; merge keys are not read", FIX)
         elif key.value in seen:
-            yield Problem(where, "duplicate-key", f"`{key.value}` is given twice", "keep one of them")
+            yield Problem(where, Code.DUPLICATE_KEY, f"`{key.value}` is given twice", "keep one of them")
         else:
             seen.add(key.value)
 

@@ -1,14 +1,28 @@
 """Which sources lie below a folder, and what they are called."""
 
 import os
+import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from pipeline.catalog.patterns import matches_glob
 from pipeline.catalog.schema import Dataset
-from pipeline.errors import ConfigError, Problem, ResourceError
+from pipeline.errors import Code, ConfigError, Problem, ResourceError
+from pipeline.escape import printable
 from pipeline.sources.quarantine import Quarantined
+
+CONTROL = "its name holds a control character"
+
+
+@dataclass(frozen=True)
+class Found:
+    """Paths below a folder, with `/` and sorted: sources, and files of other types."""
+
+    sources: tuple[str, ...]
+    others: tuple[str, ...]
 
 
 def find_sources(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
@@ -16,7 +30,14 @@ def find_sources(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
 
     Names that start with a dot are left out. Linked folders are followed, each folder once.
     """
-    found, seen = [], set()
+    return list(find_files(folder, suffixes).sources)
+
+
+def find_files(folder: Path, suffixes: tuple[str, ...]) -> Found:
+    """What ``find_sources`` finds, and the files that it ignores because their names end otherwise."""
+    sources: list[str] = []
+    others: list[str] = []
+    seen = set()
     for root, folders, files in os.walk(folder, onerror=_refuse_folder, followlinks=True):
         status = Path(root).stat()
         if (status.st_dev, status.st_ino) in seen:
@@ -25,21 +46,41 @@ def find_sources(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
         seen.add((status.st_dev, status.st_ino))
         named = [name for name in folders if name.lower().endswith(suffixes)]
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in named)
-        names = [name for name in files if name.lower().endswith(suffixes)] + named
-        found += [
-            Path(root, name).relative_to(folder).as_posix() for name in names if not name.startswith(".")
-        ]
-    return sorted(found)
+        for name in (*files, *named):
+            if not name.startswith("."):
+                path = Path(root, name).relative_to(folder).as_posix()
+                (sources if name.lower().endswith(suffixes) else others).append(path)
+    return Found(tuple(sorted(sources)), tuple(sorted(others)))
+
+
+def count_suffixes(paths: Iterable[str]) -> dict[str, int]:
+    """How many files end in each suffix, in lower case ("": none), the most frequent first.
+
+    What begins with a digit is no suffix: DICOM files are often numbered so.
+    """
+    suffixes = (PurePosixPath(path).suffix.lower() for path in paths)
+    return dict(Counter(text if re.match(r"\.[a-z]", text) else "" for text in suffixes).most_common())
+
+
+def choose(sources: Iterable[str], dataset: Dataset) -> tuple[list[str], list[str]]:
+    """The sources that ``include`` and ``exclude`` leave, and the others."""
+    chosen: list[str] = []
+    excluded: list[str] = []
+    for source in sources:
+        wanted = not dataset.include or any(matches_glob(source, glob) for glob in dataset.include)
+        unwanted = any(matches_glob(source, glob) for glob in dataset.exclude)
+        (chosen if wanted and not unwanted else excluded).append(source)
+    return chosen, excluded
 
 
 def _refuse_folder(error: OSError) -> None:
     raise ResourceError.of(
-        error.filename, "unreadable", str(error.strerror), "check its permissions"
+        error.filename, Code.UNREADABLE, str(error.strerror), "check its permissions"
     ) from None
 
 
 def check_folder(dataset: Dataset) -> None:
-    """Refuse a folder of sources that is not there, or that overlaps with the store. Raises ConfigError."""
+    """Refuse a folder of sources that is not there. Raises ConfigError with code no-folder."""
     try:
         is_folder = dataset.path.is_dir()
         reason = "it is not a folder" if dataset.path.exists() else "there is no such folder"
@@ -47,25 +88,24 @@ def check_folder(dataset: Dataset) -> None:
         is_folder, reason = False, str(error.strerror)
     if not is_folder:
         remedy = f"correct `path` of dataset {dataset.name}, or put the sources there"
-        raise ConfigError.of(dataset.path, "no-folder", reason, remedy)
-    path, store = dataset.path.resolve(), dataset.store.resolve()
-    if path == store or path in store.parents:
-        reason = f"the store lies inside the folder of sources {dataset.path}"
-        raise ConfigError.of(dataset.store, "store-in-sources", reason, "choose a store outside of it")
-    if store in path.parents:
-        reason = f"the folder of sources {dataset.path} lies inside the store"
-        raise ConfigError.of(dataset.store, "sources-in-store", reason, "choose a store beside it")
+        raise ConfigError.of(dataset.path, Code.NO_FOLDER, reason, remedy)
 
 
 def part_by_name(folder: Path, sources: list[str]) -> tuple[list[str], list[Quarantined]]:
-    """Part the sources whose names are not UTF-8: a table of texts cannot hold them."""
-    shown = {source: os.fsencode(source).decode("utf-8", "backslashreplace") for source in sources}
-    nameless = [
-        Quarantined(text, Problem(f"{folder}/{text}", "bad-name", "its name is not UTF-8", "rename it"))
-        for source, text in shown.items()
-        if source != text
-    ]
-    return [source for source, text in shown.items() if source == text], nameless
+    """The sources whose names a table or terminal can hold, and the others as quarantined."""
+    shown = {source: printable(source) for source in sources}
+    bad = [Quarantined(text, _bad_name(folder, source)) for source, text in shown.items() if source != text]
+    return [source for source, text in shown.items() if source == text], bad
+
+
+def _bad_name(folder: Path, source: str) -> Problem:
+    try:
+        source.encode("utf-8")
+    except UnicodeEncodeError:
+        reason = "its name is not UTF-8"
+    else:
+        reason = CONTROL
+    return Problem(str(folder / source), Code.BAD_NAME, reason, "rename it")
 
 
 def sample_ids(sources: list[str], suffixes: tuple[str, ...]) -> dict[str, str]:
@@ -89,4 +129,4 @@ def ambiguous_ids(folder: Path, ids: Mapping[str, str]) -> Iterator[Problem]:
     for sources in same.values():
         if len(sources) > 1:
             reason = f"the ids of {', '.join(sources)} differ only by letter case or Unicode form"
-            yield Problem(str(folder / sources[0]), "ambiguous-id", reason, "rename or remove all but one")
+            yield Problem(str(folder / sources[0]), Code.AMBIGUOUS_ID, reason, "rename or remove all but one")

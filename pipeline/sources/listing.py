@@ -4,12 +4,21 @@ A sample's id is its file name without suffixes; files that share that name are 
 below the folder. All faults of a label table are told at once.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from pipeline.catalog.schema import Dataset, PathLabels
-from pipeline.errors import ConfigError
-from pipeline.sources.discover import ambiguous_ids, check_folder, find_sources, part_by_name, sample_ids
-from pipeline.sources.labels import label_by_path, label_by_table
+from pipeline.errors import Code, ConfigError, Problem
+from pipeline.sources.discover import (
+    ambiguous_ids,
+    check_folder,
+    choose,
+    count_suffixes,
+    find_files,
+    part_by_name,
+    sample_ids,
+)
+from pipeline.sources.labels import label_by_path, label_by_table, misspelt_labels, no_match, other_type
 from pipeline.sources.samples import Listing
 
 
@@ -18,28 +27,68 @@ def list_samples(dataset: Dataset, *, allow_missing: bool = False) -> Listing:
 
     Raises ConfigError, with all faults, for a folder or table that cannot be read, ids that are
     ambiguous, labels that are not among the classes or all the same, and, unless ``allow_missing``,
-    for files without a label and labels without a file.
+    for names that cannot be used, files without a label and labels without a file.
     """
     check_folder(dataset)
-    sources = find_sources(dataset.path, dataset.source_type.suffixes)
-    sources, nameless = part_by_name(dataset.path, sources)
+    listing, total = _list(dataset)
+    if listing.unmatched and not allow_missing:
+        raise ConfigError(*_unmatched_problems(dataset, listing, total))
+    if not listing.samples:
+        raise ConfigError(_no_samples(dataset, listing, total))
+    labels = {sample.label for sample in listing.samples}
+    if len(labels) == 1:
+        reason = f"all {len(listing.samples)} samples are {dataset.class_names[labels.pop()]}"
+        remedy = "nothing can be learned from one class: check `labels` and `classes`, or add another"
+        raise ConfigError.of(dataset.path, Code.ONE_CLASS, reason, remedy)
+    return listing
+
+
+def _list(dataset: Dataset) -> tuple[Listing, int]:
+    """What there is, and the number of sources that should have a label."""
+    found = find_files(dataset.path, dataset.source_type.suffixes)
+    sources, badly_named = part_by_name(dataset.path, list(found.sources))
+    sources, excluded = choose(sources, dataset)
     ids = sample_ids(sources, dataset.source_type.suffixes)
     problems = list(ambiguous_ids(dataset.path, ids))
     if problems:
         raise ConfigError(*problems)
     if isinstance(dataset.labels, PathLabels):
-        listing = label_by_path(dataset, dataset.labels, ids)
+        listing, table = label_by_path(dataset, dataset.labels, ids), dataset.path
     else:
-        listing = label_by_table(dataset, dataset.labels, ids)
-    listing = replace(listing, unmatched=(*nameless, *listing.unmatched))
-    if listing.unmatched and not allow_missing:
-        raise ConfigError(*(item.problem for item in listing.unmatched))
-    if not listing.samples:
-        reason = f"no source with a label among {len(sources)} files of type {dataset.type}"
-        raise ConfigError.of(dataset.path, "no-samples", reason, "check `path`, `labels` and `classes`")
-    labels = {sample.label for sample in listing.samples}
-    if len(labels) == 1:
-        reason = f"all {len(listing.samples)} samples are {dataset.class_names[labels.pop()]}"
-        remedy = "nothing can be learned from one class: check `labels` and `classes`, or add another"
-        raise ConfigError.of(dataset.path, "one-class", reason, remedy)
-    return listing
+        table = dataset.labels.file
+        listing = label_by_table(dataset, dataset.labels, ids, excluded=excluded, others=found.others)
+    others = [path for path in found.others if dataset.path / path != table]
+    listing = replace(
+        listing,
+        unmatched=(*badly_named, *listing.unmatched),
+        warnings=(*listing.warnings, *misspelt_labels(str(table), listing.left_out, dataset)),
+        ignored=count_suffixes(others),
+        excluded=len(excluded),
+    )
+    return listing, len(ids)
+
+
+def _unmatched_problems(dataset: Dataset, listing: Listing, total: int) -> Iterator[Problem]:
+    """Of paths that do not match, one problem says all; a table has a line to correct for each."""
+    others = list(listing.unmatched)
+    if isinstance(dataset.labels, PathLabels):
+        not_matching = [item for item in others if item.problem.code == Code.NO_LABEL]
+        others = [item for item in others if item.problem.code != Code.NO_LABEL]
+        if not_matching:
+            yield no_match(dataset, dataset.labels, not_matching, total)
+    yield from (item.problem for item in others)
+
+
+def _no_samples(dataset: Dataset, listing: Listing, total: int) -> Problem:
+    """Why there is no sample: nothing of this type, nothing with a label, or nothing of these classes."""
+    reason = f"no source with a label among {total} files of type {dataset.type}"
+    remedy = "check `path`, `labels` and `classes`"
+    if listing.left_out:
+        labels = ", ".join(list(listing.left_out)[:5])
+        reason += f"; the labels there are, such as {labels}, are none of {', '.join(dataset.classes)}"
+    if listing.excluded:
+        reason += f"; `include` and `exclude` leave out {listing.excluded}"
+    if not total and listing.ignored:
+        reason += f"; there are {listing.ignored_text}"
+        remedy = next(filter(None, map(other_type, listing.ignored)), remedy)
+    return Problem(str(dataset.path), Code.NO_SAMPLES, reason, remedy)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import Problem, active, inert
+from pipeline.errors import Problem
+from pipeline.escape import cell_text, printable, table_cell
 from pipeline.files import write_durably
 
 COLUMNS = ("source", "code", "reason", "remedy", "source_sha256")
@@ -31,8 +32,10 @@ def write_quarantine(path: Path, quarantined: Sequence[Quarantined]) -> None:
     writer.writerow(COLUMNS)
     for item in sorted(quarantined, key=lambda item: item.source):
         problem = item.problem
-        cells = (item.source, problem.code, problem.reason, problem.remedy, item.source_sha256)
-        writer.writerow([inert(cell) for cell in cells])
+        # A source's name is printable, or it would have been refused; a library's message may be anything.
+        said = (printable(problem.reason), printable(problem.remedy))
+        cells = (item.source, problem.code, *said, item.source_sha256)
+        writer.writerow([table_cell(cell) for cell in cells])
     content = text.getvalue().encode("utf-8", "surrogateescape")
     if not path.exists() or path.read_bytes() != content:
         write_durably(path, content)
@@ -51,5 +54,5 @@ def read_quarantine(path: Path) -> tuple[Quarantined, ...]:
 
 
 def _entry(cells: list[str]) -> Quarantined:
-    source, code, reason, remedy, sha256 = (active(cell) for cell in cells)
+    source, code, reason, remedy, sha256 = (cell_text(cell) for cell in cells)
     return Quarantined(source, Problem(source, code, reason, remedy), sha256)

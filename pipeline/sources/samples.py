@@ -25,9 +25,21 @@ class Sample:
 
 @dataclass(frozen=True)
 class Listing:
-    """Samples sorted by id; sources or labels without a partner; labels that are no class; warnings."""
+    """The samples of a dataset, sorted by id, and everything else that was found.
+
+    ``unmatched`` are files without a label, labels without a file, and names that cannot be used.
+    ``left_out`` counts files by a label that is no class, ``ignored`` files of other types by suffix
+    ("": none), ``excluded`` the sources that ``include`` and ``exclude`` leave out.
+    """
 
     samples: tuple[Sample, ...]
     unmatched: tuple[Quarantined, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[Problem, ...] = ()
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    excluded: int = 0
+
+    @property
+    def ignored_text(self) -> str:
+        """Such as ``9 .dcm, 2 without suffix``; empty where no file was ignored."""
+        return ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in self.ignored.items())

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.catalog.nearest import nearest
 from pipeline.catalog.schema import TableLabels
-from pipeline.errors import ConfigError, Problem
+from pipeline.errors import Code, ConfigError, Problem
 
 MAX_TABLE_BYTES = 64_000_000
 
@@ -27,6 +28,11 @@ class TableLine:
     group: str
     sha256: str
 
+    @property
+    def number(self) -> str:
+        """Its number in the file."""
+        return self.where.rpartition(":")[2]
+
 
 def unique_lines(lines: list[TableLine]) -> tuple[list[TableLine], list[Problem]]:
     """Drop lines that say again what an earlier one said; refuse those that contradict it."""
@@ -38,11 +44,11 @@ def unique_lines(lines: list[TableLine]) -> tuple[list[TableLine], list[Problem]
             continue
         if replace(line, where=earlier.where) == earlier:
             warnings.append(
-                Problem(line.where, "duplicate-id", f"`{line.id}` stands twice", "remove one line")
+                Problem(line.where, Code.DUPLICATE_ID, f"`{line.id}` stands twice", "remove one line")
             )
         else:
             reason = f"`{line.id}` has another label, group or hash in {earlier.where}"
-            problems.append(Problem(line.where, "contradiction", reason, "keep the right line"))
+            problems.append(Problem(line.where, Code.CONTRADICTION, reason, "keep the right line"))
     if problems:
         raise ConfigError(*problems)
     return list(first.values()), warnings
@@ -56,11 +62,11 @@ def read_table(labels: TableLabels) -> list[TableLine]:
     _, header = rows[0] if rows else (1, [])
     _check_header(labels.file, header, [name for name in wanted if name])
     if len(rows) == 1:
-        raise ConfigError.of(labels.file, "empty-table", "it has a header but no lines", FIX_TABLE)
+        raise ConfigError.of(labels.file, Code.EMPTY_TABLE, "it has a header but no lines", FIX_TABLE)
     ragged = [str(number) for number, cells in rows if len(cells) != len(header)]
     if ragged:
         reason = f"line {', '.join(ragged)}: not {len(header)} columns as in the header"
-        raise ConfigError.of(labels.file, "ragged-table", reason, FIX_TABLE)
+        raise ConfigError.of(labels.file, Code.RAGGED_TABLE, reason, FIX_TABLE)
     columns = [header.index(name) if name else len(header) for name in wanted]
     table = [(number, [*cells, ""]) for number, cells in rows[1:]]
     return [
@@ -73,27 +79,27 @@ def _table_text(file: Path) -> str:
     try:
         status = file.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise ConfigError.of(file, "no-table", "it is not a file", "correct `labels.file`")
+            raise ConfigError.of(file, Code.NO_TABLE, "it is not a file", "correct `labels.file`")
         data = file.read_bytes() if status.st_size <= MAX_TABLE_BYTES else None
     except OSError as error:
-        raise ConfigError.of(file, "no-table", str(error.strerror), "correct `labels.file`") from None
+        raise ConfigError.of(file, Code.NO_TABLE, str(error.strerror), "correct `labels.file`") from None
     if data is None:
         raise ConfigError.of(
-            file, "too-large", f"over {MAX_TABLE_BYTES} bytes", "give a table of labels only"
+            file, Code.TOO_LARGE, f"over {MAX_TABLE_BYTES} bytes", "give a table of labels only"
         )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         where = _where(file, data, error.start)
         raise ConfigError.of(
-            where, "not-utf-8", f"byte {error.start} is not UTF-8", "save it as UTF-8"
+            where, Code.NOT_UTF_8, f"byte {error.start} is not UTF-8", "save it as UTF-8"
         ) from None
     if "\0" in text:
         where = _where(file, data, data.index(0))
-        raise ConfigError.of(where, "nul-byte", "it holds a NUL byte", "save it as plain text, UTF-8")
+        raise ConfigError.of(where, Code.NUL_BYTE, "it holds a NUL byte", "save it as plain text, UTF-8")
     if "\r" in text.replace("\r\n", ""):
         raise ConfigError.of(
-            file, "line-ends", "its lines end with CR alone", "save it with LF or CRLF line ends"
+            file, Code.LINE_ENDS, "its lines end with CR alone", "save it with LF or CRLF line ends"
         )
     return text
 
@@ -112,7 +118,7 @@ def _csv_rows(file: Path, text: str) -> Iterator[tuple[int, list[str]]]:
             cells = next(reader, None)
         except csv.Error as error:
             remedy = "balance the quotes; give a table of labels only"
-            raise ConfigError.of(f"{file}:{number}", "not-csv", str(error), remedy) from None
+            raise ConfigError.of(f"{file}:{number}", Code.NOT_CSV, str(error), remedy) from None
         if cells is None:
             return
         if cells:
@@ -121,14 +127,15 @@ def _csv_rows(file: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 
 def _check_header(file: Path, header: list[str], wanted: list[str]) -> None:
     if not header:
-        raise ConfigError.of(file, "empty-table", "the file is empty", FIX_TABLE)
+        raise ConfigError.of(file, Code.EMPTY_TABLE, "the file is empty", FIX_TABLE)
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
-        raise ConfigError.of(f"{file}:1", "duplicate-column", f"`{twice[0]}` stands twice", FIX_TABLE)
+        raise ConfigError.of(f"{file}:1", Code.DUPLICATE_COLUMN, f"`{twice[0]}` stands twice", FIX_TABLE)
     missing = [name for name in wanted if name not in header]
     if missing:
         found = f"{len(header)} column{'s' * (len(header) > 1)}: {', '.join(map(repr, header))}"
         reason = f"no column {', '.join(map(repr, missing))} (found {found})"
-        raise ConfigError.of(
-            f"{file}:1", "no-column", reason, "separate columns by commas, or correct `labels`"
-        )
+        close = [repr(name) for name in (nearest(name, header) for name in missing) if name]
+        meant = f"did you mean {', '.join(close)}? Else s" if close else "s"
+        remedy = f"{meant}eparate columns by commas, or correct `labels`"
+        raise ConfigError.of(f"{file}:1", Code.NO_COLUMN, reason, remedy)

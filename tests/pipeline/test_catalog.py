@@ -3,6 +3,7 @@ import os
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +15,7 @@ from pipeline.catalog.yaml_nodes import plain, read_yaml
 from pipeline.errors import ConfigError
 from pipeline.files import canonical_json
 from pipeline.recipe import CtRecipe, VideoRecipe
+from pipeline.scale import scale_ct
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 GOOD = """\
@@ -199,6 +201,18 @@ REFUSED = {  # old text, new text, code, path in the document, part of the line;
     "Y12 seed -1": ("seed: 7", "seed: -1", "bad-value", f"{CT}.split.seed", "not -1"),
     "window turned": ("[-1000, 400.5]", "[400, -1000]", "bad-value", f"{CT}.recipe.window", "lower"),
     "window empty": ("[-1000, 400.5]", "[40, 40]", "bad-value", f"{CT}.recipe.window", "lower"),
+    **{
+        f"window {window}": ("[-1000, 400.5]", window, "bad-value", f"{CT}.recipe.window", "float32")
+        for window in (
+            "[0, 1e-300]",
+            "[0, 1e-45]",
+            "[0, 1e-39]",
+            "[-1.7e308, 1.7e308]",
+            "[-1e39, 0]",
+            "[0, 1.7e308]",
+            "[1000000, 1000000.001]",
+        )
+    },
     "dtype": ("dtype: float32", "dtype: int8", "bad-value", f"{CT}.recipe.dtype", "'float16'"),
     "preset": ("{shape", "{preset: viptt-2022, shape", "bad-value", f"{CT}.recipe.preset", "'viptt-2021'"),
     "preset with order 3": (
@@ -275,6 +289,35 @@ REFUSED = {  # old text, new text, code, path in the document, part of the line;
     ),
     "V12 split": ("splits/ct.json", "'http://h/s.json'", "not-a-local-file", f"{CT}.split.f", "local"),
     "path with NUL": ("path: raw", 'path: "r\\0w"', "bad-value", f"{CT}.path", "NUL"),
+    "variable not there": ("path: raw", "path: $VIPTT_NO/x", "undefined-variable", f"{CT}.path", "$VIPTT_NO"),
+    "variable in braces": (
+        "path: raw",
+        "path: '${VIPTT_NO}'",
+        "undefined-variable",
+        f"{CT}.path",
+        "VIPTT_NO",
+    ),
+    "variable of a table": (
+        "labels.csv",
+        "$VIPTT_NO.csv",
+        "undefined-variable",
+        f"{CT}.labels",
+        "$VIPTT_NO has no value",
+    ),
+    "nobody's home": ("path: raw", "path: ~viptt-nobody/x", "undefined-variable", f"{CT}.path", "no home"),
+    "glob above": (
+        "path: raw",
+        "path: raw\n    include: [../x]",
+        "bad-value",
+        f"{CT}.include.0",
+        "without `..`",
+    ),
+    "glob is a text": ("path: raw", "path: raw\n    exclude: x", "bad-value", f"{CT}.exclude", "not"),
+    "others": ("id: FileName", "others: drop, id: FileName", "bad-value", f"{CT}.labels.others", "leave-out"),
+    "type nii": ("type: nifti", "type: nii", "unknown-type", CT, "did you mean `nifti`"),
+    "store with ESC": ("cache/ct.zarr", '"c\\et"', "bad-value", f"{CT}.store", "control"),
+    "class with ESC": ("2: Focal", '2: "F\\e"', "bad-value", f"{CT}.classes", "control"),
+    "value of a class with a tab": ("2: Focal", '"2\\t": Focal', "bad-value", f"{CT}.classes", "control"),
     "store with NUL": ("cache/ct.zarr", '"c\\0t"', "bad-value", f"{CT}.store", "NUL"),
     "table with NUL": ("labels.csv", '"l\\0s"', "bad-value", f"{CT}.labels", "NUL"),
 }
@@ -295,6 +338,17 @@ def test_refuses_with_line_and_path_in_the_document(catalog_file, refusal, old, 
     assert part in str(about[0])
     told = int(about[0].where.removeprefix(f"{file}:").split(" ")[0])
     assert line - 2 <= told <= line + 1
+
+
+@pytest.mark.parametrize("window", [[-1000, 400], [0, 3e-39], [-3e38, 3e38], [40.0, 40.001], [0, 1e38]])
+def test_windows_that_are_taken_give_values_from_0_to_1(window):
+    recipe = CtRecipe.model_validate_json(
+        json.dumps({"shape": [3, 4, 5], "window": window, "dtype": "float32"})
+    )
+    hounsfield = np.random.default_rng(0).normal(0, 1000, (5, 6, 7)).astype(np.float32)
+    volume = scale_ct(hounsfield, recipe)
+    assert np.isfinite(volume).all()
+    assert 0 <= volume.min() <= volume.max() <= 1
 
 
 @pytest.mark.parametrize("path", ["a:b", "c:/d", "http", "x/http:/y", "v:1/s"])
@@ -466,11 +520,29 @@ def check_taken_or_refused(file: Path, text: str) -> None:
         assert all(dataset.store.is_absolute() for dataset in catalog.datasets.values())
 
 
-def test_two_datasets_do_not_share_an_output(tmp_path, ct_dataset, video_dataset):
-    catalog = ct_dataset(tmp_path)
-    video_dataset(tmp_path)
-    load_catalog(catalog)
-    catalog.write_text(catalog.read_text().replace("cache/video.zarr", "./cache/ct.zarr"))
-    with pytest.raises(ConfigError, match="shared-output") as caught:
-        load_catalog(catalog)
-    assert "also ct.store" in str(caught.value)
+def test_homes_and_variables_in_paths(catalog_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("VIPTT_DATA", "/mnt/data")
+    text = catalog_file().read_text()
+    text = text.replace("path: raw", "path: ~/raw").replace(
+        "file: labels.csv", "file: $VIPTT_DATA/labels.csv"
+    )
+    text = text.replace("cache/ct.zarr", "'${VIPTT_DATA}/ct.zarr'").replace("splits/ct.json", "a/~/$$b$.json")
+    (tmp_path / "c.yaml").write_text(text)
+    ct = load_catalog(tmp_path / "c.yaml").datasets["ct"]
+    assert (ct.path, ct.store) == (tmp_path / "home/raw", Path("/mnt/data/ct.zarr"))
+    assert (ct.labels.file, ct.split.file) == (Path("/mnt/data/labels.csv"), tmp_path / "a/~/$b$.json")
+
+
+def test_a_variable_that_is_empty_is_not_taken_for_the_root(catalog_file, monkeypatch, refusal):
+    monkeypatch.setenv("VIPTT_NO", "")
+    file = catalog_file("path: raw", "path: $VIPTT_NO/raw")
+    (problem,) = refusal(ConfigError, lambda: load_catalog(file))
+    assert problem.code == "undefined-variable"
+
+
+def test_a_variable_may_not_hide_an_address(catalog_file, monkeypatch, refusal):
+    monkeypatch.setenv("VIPTT_NO", "s3://bucket")
+    file = catalog_file("path: raw", "path: $VIPTT_NO/raw")
+    (problem,) = refusal(ConfigError, lambda: load_catalog(file))
+    assert problem.code == "not-a-local-file"

@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import Problem
+from pipeline.escape import printable
 from pipeline.sources import Quarantined, read_quarantine, write_quarantine
 from pipeline.sources.quarantine import COLUMNS
 
@@ -63,8 +64,19 @@ def test_no_cell_is_a_formula(tmp_path, text):
     write_quarantine(path, [item])
     with path.open(newline="", encoding="utf-8") as file:
         _, cells = csv.reader(file)
-    assert cells == [f"'{text}", "x", f"'{text}", f"'{text}", ""]
-    assert read_quarantine(path) == (item,)
+    assert (cells[0], cells[1], cells[4]) == (f"'{text}", "x", "")
+    assert cells[2] == cells[3] == {"\t=1": "\\t=1", "\r=1": "\\r=1"}.get(text, f"'{text}")
+    assert [read.source for read in read_quarantine(path)] == [text]
+
+
+def test_a_message_of_a_library_reaches_no_terminal(tmp_path):
+    path = tmp_path / "ct.quarantine.csv"
+    write_quarantine(path, [entry("a", reason="\x1b[2Jgone\a", remedy="\u202eturned")])
+    (item,) = read_quarantine(path)
+    assert (item.problem.reason, item.problem.remedy) == (r"\x1b[2Jgone\x07", r"\u202eturned")
+    before = path.read_bytes()
+    write_quarantine(path, [item])
+    assert path.read_bytes() == before
 
 
 CELL = st.text(max_size=12) | st.text("=+-@'\",\n\r\t x", max_size=6)
@@ -76,9 +88,9 @@ CELL = st.text(max_size=12) | st.text("=+-@'\",\n\r\t x", max_size=6)
 @given(source=CELL, code=CELL, reason=CELL, remedy=CELL, sha256=CELL)
 def test_what_is_written_is_read(tmp_path, source, code, reason, remedy, sha256):
     path = tmp_path / "ct.quarantine.csv"
-    item = entry(source, code=code, reason=reason, remedy=remedy, sha256=sha256)
     other = entry("other")
-    write_quarantine(path, [item, other])
+    write_quarantine(path, [entry(source, code=code, reason=reason, remedy=remedy, sha256=sha256), other])
+    item = entry(source, code=code, reason=printable(reason), remedy=printable(remedy), sha256=sha256)
     assert sorted(read_quarantine(path), key=repr) == sorted([item, other], key=repr)
 
 

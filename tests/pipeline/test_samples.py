@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.catalog import load_catalog
 from pipeline.errors import ConfigError
+from pipeline.escape import printable
 from pipeline.sources import list_samples
 from pipeline.sources.discover import find_sources
 
@@ -179,6 +180,7 @@ def test_faults_of_a_table_are_told_at_once(dataset, tmp_path, refusal):
         ("labels.csv:2", "unknown-label"),
         ("labels.csv:3", "path-outside-root"),
         ("labels.csv:4", "no-file"),
+        ("labels.csv:5", "duplicate-id"),
         ("labels.csv:7", "duplicate-id"),
     ]
 
@@ -287,26 +289,8 @@ def test_Y10_a_folder_whose_name_is_too_long(dataset, refusal):
     assert problem.code == "no-folder"
 
 
-@pytest.mark.parametrize("store", ["raw", "raw/s.zarr", "raw/../raw/deep/s.zarr", "link/s.zarr"])
-def test_Y10_the_store_is_not_among_the_sources(dataset, tmp_path, refusal, store):
-    ct = dataset(["a.nii"], [HEADER, "a,1,P"], store=store)
-    (tmp_path / "link").symlink_to("raw")
-    (problem,) = refusal(ConfigError, lambda: list_samples(ct))
-    assert problem.code == "store-in-sources"
-
-
 def test_a_store_beside_the_sources_is_fine(dataset):
     assert list_samples(dataset(["a.nii", "b.nii"], [HEADER, "a,1,P", "b,2,Q"], store="raw.zarr")).samples
-
-
-@pytest.mark.parametrize("store", [".", "x/..", "link/.."])
-def test_Y10_the_sources_are_not_in_the_store(dataset, tmp_path, refusal, store):
-    """``raw`` lies in the folder that is given as the store."""
-    ct = dataset(["a.nii", "b.nii"], [HEADER, "a,1,P", "b,2,Q"], store=store)
-    (tmp_path / "x").mkdir()
-    (tmp_path / "link").symlink_to("x")
-    (problem,) = refusal(ConfigError, lambda: list_samples(ct))
-    assert problem.code == "sources-in-store"
 
 
 def test_no_source_at_all(dataset, tmp_path, refusal):
@@ -422,9 +406,9 @@ def test_paths_that_do_not_match(dataset, tmp_path, refusal, regex):
     files = ["v_Row_g1.avi", "v_ski_g1.avi", "v_Mix_g1.avi"]
     ucf = dataset(files, type_="video", labels=f"{{regex: '{regex}'}}")
     ucf = ucf.model_copy(update={"classes": {name: name for name in ("Row", "R", "Mix", "M")}})
-    assert told(refusal(ConfigError, lambda: list_samples(ucf)), tmp_path) == [
-        ("raw/v_ski_g1.avi", "no-label")
-    ]
+    (problem,) = refusal(ConfigError, lambda: list_samples(ucf))
+    assert told([problem], tmp_path) == [("raw", "no-label")]
+    assert problem.reason == f"`{regex}` matches 2 of 3 files, not e.g. v_ski_g1.avi"
     listing = list_samples(ucf, allow_missing=True)
     assert [sample.id for sample in listing.samples] == ["v_Mix_g1", "v_Row_g1"]
     assert [item.source for item in listing.unmatched] == ["v_ski_g1.avi"]
@@ -443,6 +427,160 @@ def test_names_that_are_not_utf8(dataset, tmp_path):
     ]
     with pytest.raises(ConfigError, match="bad-name"):
         list_samples(ucf)
+
+
+CONTROLS = ["\t", "\n", "\x1b[31m", "\a", "\x7f", "\x85", "\u202e"]
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_names_with_control_characters(dataset, tmp_path, control):
+    """A terminal would follow them, and a split file could not name them."""
+    good = ["v_Mix_g01_c01.avi", "v_Row_g01_c01.avi"]
+    bad = [f"x{control}v_Row_g02_c01.avi", f"f{control}x/v_Row_g03_c01.avi"]
+    ucf = dataset([*good, *bad], type_="video", labels=UCF, classes="[Row, Mix]")
+    listing = list_samples(ucf, allow_missing=True)
+    assert [sample.source for sample in listing.samples] == good
+    assert [item.problem.code for item in listing.unmatched] == ["bad-name", "bad-name"]
+    assert {item.source for item in listing.unmatched} == {printable(name) for name in bad}
+    with pytest.raises(ConfigError, match="bad-name") as caught:
+        list_samples(ucf)
+    assert "control character" in caught.value.problems[0].reason
+    assert control not in str(caught.value.problems[0])
+
+
+@pytest.mark.parametrize("column", range(3))
+@pytest.mark.parametrize("control", CONTROLS)
+def test_cells_with_control_characters(dataset, tmp_path, refusal, control, column):
+    cells = ["a", "1", "P"]
+    cells[column] += control
+    line = ",".join(f'"{cell}"' for cell in cells)
+    ct = dataset(["a.nii", "b.nii"], [HEADER, "b,2,Q", line])
+    found = refusal(ConfigError, lambda: list_samples(ct, allow_missing=True))
+    assert told(found, tmp_path) == [("labels.csv:3", "bad-name")]
+    assert printable(cells[column]) in found[0].reason
+
+
+def test_one_line_for_a_thousand_paths_that_do_not_match(dataset, tmp_path, refusal):
+    ucf = dataset(
+        [f"a{number:04d}.avi" for number in range(84)], type_="video", labels=UCF, classes="[Row, Mix]"
+    )
+    (problem,) = refusal(ConfigError, lambda: list_samples(ucf))
+    assert told([problem], tmp_path) == [("raw", "no-label")]
+    assert "matches 0 of 84 files, not e.g. a0000.avi, a0001.avi, a0002.avi" in problem.reason
+    assert ucf.labels.regex in problem.reason
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("regex", [r"(?P<label>(a|aa)+)$", r"(?P<label>(a|a)*)$"])
+def test_an_expression_that_would_take_hours_is_named_in_seconds(dataset, tmp_path, regex, refusal):
+    name = f"{'a' * 60}!.avi"
+    ucf = dataset([name], type_="video", labels=f"{{regex: '{regex}'}}", classes="[a, b]")
+    (problem,) = refusal(ConfigError, lambda: list_samples(ucf, allow_missing=True))
+    assert told([problem], tmp_path) == [(f"raw/{name}", "slow-regex")]
+    assert regex in problem.reason
+
+
+# --- what is left out ---------------------------------------------------------------------------
+
+OTHERS = "{file: labels.csv, id: FileName, label: TypeOfTB, others: leave-out}"
+
+
+def test_misspelt_classes_are_one_line_that_names_the_nearest(dataset, tmp_path, refusal):
+    names = [f"n{number}" for number in range(9)]
+    labels = ["Focal", "Focl", "Focl", "Focl", "Focl", "Miliary", "Milliary", "x", "focal"]
+    table = [HEADER, *(f"{name},{label}," for name, label in zip(names, labels, strict=True))]
+    ct = dataset([f"{name}.nii" for name in names], table, classes="[Focal, Miliary]")
+    (problem,) = refusal(ConfigError, lambda: list_samples(ct))
+    assert told([problem], tmp_path) == [("labels.csv:3", "unknown-label")]
+    assert problem.reason == (
+        "`Focl` (in 4 lines: 3, 4, 5, …), `Milliary`, `x`, `focal` are not among Focal, Miliary"
+    )
+    assert problem.remedy.startswith("did you mean `Focal`, `Miliary`? correct the table")
+
+
+def test_a_class_in_place_of_its_value_is_seen(dataset, refusal):
+    ct = dataset(["a.nii"], [HEADER, "a,Focal,"], classes="{1: Miliary, 2: Focal}")
+    (problem,) = refusal(ConfigError, lambda: list_samples(ct))
+    assert "did you mean `2`?" in problem.remedy
+
+
+def test_a_table_may_be_limited_to_some_classes(dataset, tmp_path):
+    table = [HEADER, "a,1,", "b,2,", "c,3,", "d,3,", "gone,3,", "e,4,"]
+    ct = dataset(["a.nii", "b.nii", "c.nii", "d.nii", "e.nii"], table, labels=OTHERS)
+    listing = list_samples(ct)
+    assert [sample.id for sample in listing.samples] == ["a", "b"]
+    assert (dict(listing.left_out), listing.unmatched, listing.warnings) == ({"3": 3, "4": 1}, (), ())
+
+
+def test_a_label_left_out_that_is_like_a_class_is_a_warning(dataset, tmp_path):
+    table = [HEADER, "a,Miliary,", "b,Focal,", "c,Milliary,", "d,Cavern,"]
+    ct = dataset(["a.nii", "b.nii", "c.nii", "d.nii"], table, labels=OTHERS, classes="[Miliary, Focal]")
+    listing = list_samples(ct)
+    assert told(listing.warnings, tmp_path) == [("labels.csv", "misspelt-label")]
+    assert "`Milliary`" in listing.warnings[0].reason
+
+
+def test_classes_that_are_no_label_at_all(dataset, refusal):
+    files = ["v_Row_g01_c01.avi", "v_Mix_g01_c01.avi"]
+    ucf = dataset(files, type_="video", labels=UCF, classes="[Rowing, Mixing]")
+    (problem,) = refusal(ConfigError, lambda: list_samples(ucf))
+    assert problem.code == "no-samples"
+    assert "such as Mix, Row, are none of Rowing, Mixing" in problem.reason
+
+
+def test_a_column_in_another_letter_case_is_suggested(dataset, refusal):
+    ct = dataset(["a.nii"], ["filename,TypeOfTB,PatientID", "a,1,P"])
+    (problem,) = refusal(ConfigError, lambda: list_samples(ct))
+    assert problem.code == "no-column"
+    assert problem.remedy.startswith("did you mean 'filename'?")
+
+
+def test_files_of_other_types_are_counted(dataset):
+    files = ["a.nii", "b.nii", "x/c.DCM", "x/d.dcm", "1.2.840.5", "README", ".hidden", "notes.txt", "q.csv"]
+    ct = dataset(files, [HEADER, "a,1,P", "b,2,P"])
+    listing = list_samples(ct)
+    assert dict(listing.ignored) == {".dcm": 2, "": 2, ".csv": 1, ".txt": 1}
+    assert listing.ignored_text == "2 without suffix, 2 .dcm, 1 .txt, 1 .csv"
+
+
+def test_the_label_table_among_the_sources_is_not_ignored(dataset, tmp_path):
+    ct = dataset(["a.nii", "b.nii"], labels=LABELS.replace("labels.csv", "raw/labels.csv"))
+    (tmp_path / "raw/labels.csv").write_text("\n".join([HEADER, "a,1,P", "b,2,P"]))
+    assert dict(list_samples(ct).ignored) == {}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "remedy"),
+    [(".dcm", "dcm2niix"), (".NRRD", "SimpleITK"), (".avi", "use `type: video`"), (".xyz", "check `path`")],
+)
+def test_sources_of_an_unsupported_type_are_told(dataset, tmp_path, refusal, suffix, remedy):
+    ct = dataset([f"scan{number}{suffix}" for number in range(9)], type_="nifti", labels=UCF)
+    (problem,) = refusal(ConfigError, lambda: list_samples(ct))
+    assert told([problem], tmp_path) == [("raw", "no-samples")]
+    assert f"there are 9 {suffix.lower()}" in problem.reason
+    assert remedy in problem.remedy
+
+
+@pytest.mark.parametrize("name", ["b", "b.dcm", "x/b.dcm", "x/b"])
+def test_a_line_whose_file_has_an_unsupported_suffix(dataset, tmp_path, refusal, name):
+    ct = dataset(["a.nii", "x/b.dcm"], [HEADER, "a,1,P", f"{name},2,P"])
+    (problem,) = refusal(ConfigError, lambda: list_samples(ct))
+    assert told([problem], tmp_path) == [("labels.csv:3", "no-file")]
+    assert f"`{name}` is x/b.dcm, which is no file of type nifti" in problem.reason
+    assert "dcm2niix" in problem.remedy
+
+
+def test_globs_choose_sources(dataset):
+    files = ["a.nii", "b.nii", "x/c.nii", "x/localizer/d.nii", "e_scout.nii"]
+    table = [HEADER, "a,1,", "b,2,", "c,1,", "d,2,", "e_scout,1,"]
+    ct = dataset(files, table).model_copy(update={"exclude": ("localizer", "*_scout.nii")})
+    listing = list_samples(ct)
+    assert [sample.id for sample in listing.samples] == ["a", "b", "c"]
+    assert (listing.excluded, listing.unmatched) == (2, ())
+    ct = ct.model_copy(update={"include": ("*.nii",), "exclude": ("x/**",)})
+    assert [sample.id for sample in list_samples(ct).samples] == ["a", "b", "e_scout"]
+    ct = ct.model_copy(update={"include": ("x/*.nii", "b.nii"), "exclude": ()})
+    assert [sample.id for sample in list_samples(ct).samples] == ["b", "c"]
 
 
 # --- any table ----------------------------------------------------------------------------------
