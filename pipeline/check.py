@@ -140,6 +140,8 @@ def as_json(inspection: Inspection) -> dict[str, Any]:
         "classes": dict(inspection.classes),
         "groups": inspection.groups,
         "left_out": dict(inspection.listing.left_out),
+        "excluded": inspection.listing.excluded,
+        "ignored": dict(inspection.listing.ignored),
         "smallest": list(inspection.smallest),
         "largest": list(inspection.largest),
         "kinds": dict(inspection.kinds),
@@ -160,8 +162,6 @@ def table(inspection: Inspection) -> str:
         )
         lines.append(f"  depth x height x width   {smallest}  to  {largest}")
     lines.append("  " + ", ".join(f"{count} {kind}" for kind, count in inspection.kinds.items()))
-    left_out = inspection.listing.left_out
-    if left_out:
-        lines.append(f"  left out: {sum(left_out.values())} files of {len(left_out)} other classes")
+    lines += [f"  {line}" for line in inspection.listing.not_used()]
     lines.append(f"  problems: {len(inspection.bad)}, warnings: {len(inspection.doubtful)}")
     return "\n".join(lines)

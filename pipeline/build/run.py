@@ -107,9 +107,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         f"{name}: {len(plan.samples)} sources, {size_text(plan.source_bytes)} → {plan.dataset.store}, "
         f"volumes {shape} {recipe['dtype']}, {size_text(plan.store_bytes)}"
     )
-    left_out = plan.listing.left_out
-    if left_out:
-        yield f"{name}: left out {sum(left_out.values())} files of {len(left_out)} other classes"
+    yield from (f"{name}: {line}" for line in plan.listing.not_used())
     store, _ = published(plan.dataset.store.resolve())
     changes = recipe_changes(plan, store) if store else []
     if changes:

@@ -1,6 +1,6 @@
 """What a source is to the program: a sample with its id, label and group."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,3 +43,12 @@ class Listing:
     def ignored_text(self) -> str:
         """Such as ``9 .dcm, 2 without suffix``; empty where no file was ignored."""
         return ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in self.ignored.items())
+
+    def not_used(self) -> Iterator[str]:
+        """What was found and is no sample, without being a fault: a line for each reason."""
+        if self.left_out:
+            yield f"left out {sum(self.left_out.values())} files of {len(self.left_out)} other classes"
+        if self.excluded:
+            yield f"left out {self.excluded} files by `include` and `exclude`"
+        if self.ignored:
+            yield f"ignored files of other types: {self.ignored_text}"
