@@ -46,7 +46,7 @@ HOMES = {
 # The rooms of the pipeline, each with what it may import of the others: arrows point down.
 ARRAYS = {"antialias", "banded", "crop", "depth", "gray", "select", "siz", "ssim", "statistics"}
 PRESETS = {"preset_2021", "preset_covidnet_ct_id", "preset_sononet"}
-GROUND = {"errors", "escape", "files"}
+GROUND = {"codes", "errors", "escape", "files"}
 BELOW = {
     **dict.fromkeys(ARRAYS, ARRAYS),
     **dict.fromkeys(GROUND, GROUND),
@@ -57,7 +57,7 @@ BELOW = {
     "convert": {"readers", "recipe", "scale"},
     "store": GROUND,
     "split": GROUND | {"store"},
-    "catalog": GROUND | {"readers", "recipe"},
+    "catalog": GROUND | {"readers", "recipe", "store"},
     "sources": GROUND | {"catalog", "readers"},
     "build": GROUND | {"catalog", "convert", "readers", "recipe", "sources", "store"},
     "status": GROUND | {"build", "catalog", "readers", "sources", "store"},
