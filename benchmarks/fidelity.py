@@ -76,7 +76,7 @@ def clip(path: Path, shape: tuple[int, int, int]) -> list[str]:
 
 
 def rows(dataset: Dataset) -> Iterator[Sequence[str]]:
-    compare = scan if isinstance(dataset, Dataset) else clip
+    compare = scan if dataset.type == "nifti" else clip
     for sample in list_samples(dataset).samples:
         yield sample.id, *compare(sample.path, dataset.recipe.shape)
 
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
         catalog = load_catalog(Path(arguments[0]) if arguments else write_demo(Path(folder)))
         for dataset in catalog.datasets.values():
             print(f"\n{dataset.name}, {' x '.join(map(str, dataset.recipe.shape))}")
-            for row in (SCANS if isinstance(dataset, Dataset) else CLIPS, *rows(dataset)):
+            for row in (SCANS if dataset.type == "nifti" else CLIPS, *rows(dataset)):
                 print("| " + " | ".join(row) + " |", flush=True)
     return 0
 

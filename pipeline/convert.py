@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.readers import SOURCE_TYPES
 from pipeline.readers.reading import Facts, Statistics
 from pipeline.recipe import Recipe
-from pipeline.scale import quantise
+from pipeline.siz import Float32
 
 EQUAL = 1e-5  # what the spline's rounding may add to a constant
 
@@ -34,3 +34,11 @@ def convert(path: Path, recipe: Recipe) -> Conversion:
     if np.ptp(reading.array) < EQUAL:
         reading.facts["warnings"].append("all values are equal")
     return Conversion(quantise(reading.array, recipe), reading.facts, reading.statistics)
+
+
+def quantise(values: Float32, recipe: Recipe) -> NDArray[Any]:
+    """Values in [0, 1] in the recipe's dtype; uint8 holds value x 255, rounded."""
+    if recipe.dtype == "uint8":
+        values = np.rint(values * np.float32(255))
+    quantised: NDArray[Any] = values.astype(recipe.dtype)
+    return quantised

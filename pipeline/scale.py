@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SourceError
-from pipeline.recipe import CtRecipe, Recipe, VideoRecipe
+from pipeline.recipe import CtRecipe, VideoRecipe
 from pipeline.siz import Float32, zoom
 
 MAX_NONFINITE = 0.01
@@ -32,14 +32,6 @@ def scale_video(frames: NDArray[np.uint8], recipe: VideoRecipe) -> Float32:
     zoomed = zoom(frames, recipe.shape, order=recipe.spline_order)
     zoomed *= np.float32(1 / 255)
     return np.clip(zoomed, 0, 1, out=zoomed)
-
-
-def quantise(values: Float32, recipe: Recipe) -> NDArray[Any]:
-    """Values in [0, 1] in the recipe's dtype; uint8 holds value x 255, rounded."""
-    if recipe.dtype == "uint8":
-        values = np.rint(values * np.float32(255))
-    quantised: NDArray[Any] = values.astype(recipe.dtype)
-    return quantised
 
 
 def choose_frames(path: Path, frames: NDArray[np.uint8], recipe: VideoRecipe) -> NDArray[np.uint8]:

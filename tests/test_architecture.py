@@ -54,7 +54,7 @@ BELOW = {
     "scale": ARRAYS | GROUND | {"recipe"},
     **dict.fromkeys(PRESETS, ARRAYS | {"recipe"}),
     "readers": ARRAYS | GROUND | PRESETS | {"recipe", "scale"},
-    "convert": {"readers", "recipe", "scale"},
+    "convert": {"readers", "recipe", "siz"},
     "store": GROUND,
     "split": GROUND | {"store"},
     "catalog": GROUND | {"readers", "recipe", "store"},

@@ -22,10 +22,10 @@ from model.export import preprocess, read_recipe
 from model.network import MODELS
 from model.run import Config, Data, Settings, create_run, load_network
 from model.weights import file_sha256, save_weights
-from pipeline.convert import convert
+from pipeline.convert import convert, quantise
 from pipeline.readers import SOURCE_TYPES
 from pipeline.recipe import CtRecipe, VideoRecipe
-from pipeline.scale import quantise, scale_video
+from pipeline.scale import scale_video
 
 CLASSES = ("Infiltrative", "Focal", "Tubérculoma")
 SHAPE = (6, 32, 40)

@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pipeline.convert import convert
+from pipeline.convert import convert, quantise
 from pipeline.errors import SourceError
 from pipeline.readers.video import read as read_video
 from pipeline.recipe import CtRecipe, VideoRecipe
-from pipeline.scale import quantise, scale_ct, scale_video
+from pipeline.scale import scale_ct, scale_video
 
 HALF = 2.0**-11  # float16: at most half of this is lost between 0.5 and 1
 WINDOW = (-1000.0, 400.0)
