@@ -2,13 +2,16 @@
 
 Volumes are (depth, height, width) in the recipe's dtype with values in [0, 1] (uint8: 0 to 255).
 CT: clip to the window, SIZ, scale the window to [0, 1], clip the spline's overshoot.
-Video: choose frames, SIZ, divide luma by 255, clip.
+Video: choose frames, SIZ, divide luma by 255, clip. The frames of a clip that is too large to be held are
+zoomed in height and width while they are decoded, and in depth at the end; SIZ is linear and separable, so
+the result differs by rounding only.
 
 The recipe preset ``viptt-2021`` does what the code of 2021 did. CT: clip to the window, scale to
 [0, 1], turn the slices as stored by 90 degrees, zoom linearly, clip. Video: the first frames, each
 resized by OpenCV before it becomes luma.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,11 +47,36 @@ def convert(path: Path, recipe: CtRecipe | VideoRecipe) -> Conversion:
         values = scale(_in_range(path, _finite(path, reading, recipe.window[0])), recipe)
         reading.facts["warnings"] += _unlike_2021(reading) if as_in_2021 else []
     else:
-        reading = video.read(path, size=recipe.shape[1:] if as_in_2021 else None)
-        values = scale_video(_choose_frames(path, reading.array, recipe), recipe)
+        reading = read_clip(path, recipe)
+        values = scale_video(reading.array, recipe)
     if np.ptp(values) < EQUAL:
         reading.facts["warnings"].append("all values are equal")
     return Conversion(quantise(values, recipe), reading.facts)
+
+
+def read_clip(path: Path, recipe: VideoRecipe) -> Reading:
+    """The frames that a recipe asks for, luma 0 to 255; of a long clip, at the recipe's height and width.
+
+    Raises SourceError as the reader does, and with code too-short for fewer than the first frames.
+    """
+
+    def zoom_within_frames(frames: NDArray[np.uint8]) -> Float32:
+        return zoom(frames, (len(frames), *recipe.shape[1:]), order=recipe.spline_order)
+
+    size = None if recipe.preset is None else recipe.shape[1:]
+    reading = video.read(path, keep=kept_frames(recipe), size=size, shrink=zoom_within_frames)
+    if recipe.frames == "first" and len(reading.array) < recipe.shape[0]:
+        reason = f"{len(reading.array)} frames; the recipe takes the first {recipe.shape[0]}"
+        remedy = "leave the clip out" if recipe.preset else "use `frames: all`, or leave the clip out"
+        raise SourceError.of(path, "too-short", reason, remedy)
+    return reading
+
+
+def kept_frames(recipe: VideoRecipe) -> range:
+    """Numbers of the frames that go into the volume, of a clip without end."""
+    if recipe.frames == "first":
+        return range(recipe.shape[0])
+    return range(0, sys.maxsize, int(recipe.frames.removeprefix("every ")) if recipe.frames != "all" else 1)
 
 
 def scale_ct(hounsfield: NDArray[Any], recipe: CtRecipe) -> Float32:
@@ -75,7 +103,7 @@ def scale_ct_2021(stored: NDArray[Any], recipe: CtRecipe) -> Float32:
     return np.clip(zoomed, 0, 1, out=zoomed)
 
 
-def scale_video(frames: NDArray[np.uint8], recipe: VideoRecipe) -> Float32:
+def scale_video(frames: NDArray[Any], recipe: VideoRecipe) -> Float32:
     """Luma frames 0 to 255 (frames, rows, columns) to [0, 1] at the recipe's shape."""
     zoomed = zoom(frames, recipe.shape, order=recipe.spline_order)
     zoomed *= np.float32(1 / 255)
@@ -96,16 +124,6 @@ def _unlike_2021(reading: Reading) -> list[str]:
     if rows == columns:
         return []
     return [f"slices of {rows} x {columns}: turned whole, where the code of 2021 cut and padded them"]
-
-
-def _choose_frames(path: Path, frames: NDArray[np.uint8], recipe: VideoRecipe) -> NDArray[np.uint8]:
-    if recipe.frames == "all":
-        return frames
-    if len(frames) < recipe.shape[0]:
-        reason = f"{len(frames)} frames; the recipe takes the first {recipe.shape[0]}"
-        remedy = "leave the clip out" if recipe.preset else "use `frames: all`, or leave the clip out"
-        raise SourceError.of(path, "too-short", reason, remedy)
-    return frames[: recipe.shape[0]]
 
 
 def _finite(path: Path, reading: Reading, air: float) -> NDArray[Any]:
