@@ -34,17 +34,14 @@ from pipeline.errors import SourceError
 from pipeline.readers.reading import MAX_VALUES, Facts, Reading, check_regular_file, check_size
 from pipeline.readers.video_frames import AS_STORED, Luma, LumaReader, Orientation, Sides, orientation_of
 
-SUFFIXES = (
-    *(".avi", ".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm"),
-    *(".mpeg", ".mpg", ".flv", ".gif", ".wmv"),
-)
-CONTAINERS = "avi,mov,matroska,mpeg,mpegvideo,flv,gif,asf"  # FFmpeg calls MP4 and 3GP mov, WMV asf
+SUFFIXES = (".avi", ".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".mpeg", ".mpg", ".flv", ".gif")
+# FFmpeg calls MP4 and 3GP mov. WMV is left out: nothing tells that a file of it is cut.
+CONTAINERS = "avi,mov,matroska,mpeg,mpegvideo,flv,gif"
 LISTING = ("avi", "mov")  # containers whose index lists every frame
 # What cameras, editors and data sets use. FFmpeg has hundreds of decoders more, many hardly maintained.
 CODECS = (
     *("mpeg4", "h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "vp8", "vp9", "libdav1d", "h263", "flv"),
-    *("gif", "png", "ffv1", "huffyuv", "ffvhuff", "rawvideo"),
-    *("wmv1", "wmv2", "wmv3", "vc1", "msmpeg4", "msmpeg4v2"),
+    *("gif", "png", "ffv1", "huffyuv", "ffvhuff", "rawvideo", "msmpeg4", "msmpeg4v2"),
 )
 CODEC_OPTIONS = {"codec_whitelist": ",".join(CODECS), "err_detect": "crccheck"}
 CONTAINER_OPTIONS = {
@@ -90,7 +87,7 @@ def read(
         _check_count(clip, declared)
     _check_errors(clip)
     facts["frames_decoded"] = facts["shape"][0] = clip.decoded
-    if clip.decoded != declared.count:
+    if declared.count not in (0, clip.decoded):
         facts["warnings"].append(f"{clip.decoded} frames decoded, {declared.count} declared")
     return Reading(stack.array(), facts)
 
@@ -213,7 +210,7 @@ def _video_stream(path: Path, container: InputContainer) -> VideoStream:
         stream.discard = Discard.none if stream is moving[0] else Discard.all
     codec: Any = moving[0].codec_context  # None where FFmpeg has no decoder
     if codec is None or codec.name not in CODECS:
-        reason = f"its images are stored as {'an unknown codec' if codec is None else codec.name!r}"
+        reason = f"its codec is {codec.name}" if codec else "its codec is unknown"
         raise SourceError.of(path, "codec-not-allowed", reason, "convert it, for instance to H.264 or FFV1")
     check_size(path, (1, codec.height, codec.width))
     codec.options = CODEC_OPTIONS
@@ -228,12 +225,12 @@ def _video_stream(path: Path, container: InputContainer) -> VideoStream:
 class _Declared:
     """What a container says about its frames before they are read.
 
-    ``count`` is its own number of frames, of which ``guess`` are sure enough to be expected. Its index has
+    ``count`` is its own number of frames, of which at least ``guess`` are expected. Its index has
     ``entries``, of which ``listed`` are to be shown, and ``repeats`` hold no image of their own.
     """
 
     count: int
-    guess: int
+    guess: float
     entries: int
     listed: int
     repeats: int
@@ -251,7 +248,7 @@ class _Declared:
         entries = list(stream.index_entries) if lists_frames else []
         return cls(
             count=count,
-            guess=round((1 - UNSURE) * count) if believable else 0,
+            guess=(1 - UNSURE) * count if believable else 0,
             entries=len(entries),
             listed=sum(not entry.is_discard for entry in entries),
             repeats=sum(entry.size < NOT_CODED_BYTES for entry in entries),
@@ -261,7 +258,8 @@ class _Declared:
 def _check_count(clip: _Clip, declared: _Declared) -> None:
     """Raises SourceError if frames are missing, by the index if there is one."""
     if not clip.decoded:
-        raise SourceError.of(clip.path, "no-frames", "not one frame can be decoded", FETCH)
+        reason = f"not one frame can be decoded: {clip.first_error or 'there is none'}"
+        raise SourceError.of(clip.path, "no-frames", reason, FETCH)
     listed = declared.listed
     if declared.entries != len(clip.stream.index_entries):
         listed = 0  # there is none: FFmpeg has made one while it was reading

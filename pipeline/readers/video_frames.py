@@ -105,7 +105,5 @@ def _luma_plane(frame: VideoFrame) -> Luma:
 def _first_plane(frame: VideoFrame, channels: int) -> Luma:
     """The first plane (rows, columns * channels), without the bytes that fill up its lines; a view."""
     plane = frame.planes[0]
-    lines: Luma = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, abs(plane.line_size))
-    if plane.line_size < 0:  # stored from the bottom to the top
-        lines = lines[::-1]
+    lines: Luma = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
     return lines[: frame.height, : frame.width * channels]
