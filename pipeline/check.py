@@ -57,7 +57,7 @@ def _look(
     reader = READERS[dataset.type]
     for sample in samples:
         try:
-            facts = reader.read(sample.path).facts if deep else reader.inspect(sample.path)
+            facts = reader.examine(sample.path) if deep else reader.inspect(sample.path)
             if deep and sample.sha256:
                 check_hash(sample.path, hash_file(sample.path), sample.sha256)
         except SourceError as error:

@@ -13,14 +13,18 @@ from pipeline.readers.reading import Facts, Reading
 
 @dataclass(frozen=True)
 class Reader:
-    """How one type of source is recognised, read, and looked at without reading its pixels."""
+    """How one type of source is recognised, read, and looked at without reading its pixels.
+
+    ``examine`` reads every byte, and returns the facts without the array, which may be too large to be held.
+    """
 
     suffixes: tuple[str, ...]
     read: Callable[[Path], Reading]
     inspect: Callable[[Path], Facts]
+    examine: Callable[[Path], Facts]
 
 
 READERS: Mapping[str, Reader] = {
-    "nifti": Reader(nifti.SUFFIXES, nifti.read, nifti.inspect),
-    "video": Reader(video.SUFFIXES, video.read, video.inspect),
+    "nifti": Reader(nifti.SUFFIXES, nifti.read, nifti.inspect, lambda path: nifti.read(path).facts),
+    "video": Reader(video.SUFFIXES, video.read, video.inspect, video.examine),
 }

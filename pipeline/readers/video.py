@@ -92,6 +92,11 @@ def read(
     return Reading(stack.array(), facts)
 
 
+def examine(path: Path) -> Facts:
+    """Decode all frames for their facts alone. Raises as ``read`` does, however long the clip is."""
+    return read(path, keep=range(1)).facts
+
+
 def inspect(path: Path) -> Facts:
     """Facts from the header and the first frame; ``shape`` holds the declared number of frames.
 
