@@ -49,6 +49,7 @@ class Recipe:
     """A store's recipe, as the graph follows it: ``window`` becomes 0 to 1.
 
     ``first`` is the number of frames that a clip is cut to; None takes all.
+    Of these, it uses one in ``step``.
     """
 
     shape: tuple[int, int, int]
@@ -56,6 +57,7 @@ class Recipe:
     window: tuple[float, float]
     dtype: str
     first: int | None
+    step: int
 
 
 def export_saved_model(run: Path, out: Path) -> None:
@@ -95,12 +97,14 @@ def read_recipe(where: Path, recipe: Mapping[str, Any]) -> Recipe:
         raise ConfigError.of(where, "not-exportable", reason, remedy)
     depth, height, width = recipe["shape"]
     low, high = recipe.get("window", LUMA)
+    frames = recipe.get("frames", "all")
     return Recipe(
         shape=(depth, height, width),
         order=recipe["spline_order"],
         window=(low, high),
         dtype=recipe["dtype"],
-        first=depth if recipe.get("frames") == "first" else None,
+        first=depth if frames == "first" else None,
+        step=int(frames.removeprefix("every ")) if frames.startswith("every ") else 1,
     )
 
 
@@ -113,7 +117,7 @@ def preprocess(volume: tf.Tensor, recipe: Recipe) -> tf.Tensor:
     As ``pipeline.convert``: the few voxels that are not finite become air, then limit, SIZ, scale, round.
     """
     low, high = recipe.window
-    volume = tf.where(tf.math.is_finite(volume), volume, low)[: recipe.first]
+    volume = tf.where(tf.math.is_finite(volume), volume, low)[: recipe.first : recipe.step]
     zoomed = zoom(tf.clip_by_value(volume, low, high), recipe.shape, order=recipe.order)
     values = tf.clip_by_value((zoomed - low) / (high - low), 0.0, 1.0)
     if recipe.dtype == "uint8":

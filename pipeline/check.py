@@ -126,7 +126,7 @@ def examine(job: Examination) -> Examined:
             return Examined(job.source, job.path, source.inspect(job.path), {})
         if job.wanted_sha256:
             check_hash(job.path, hash_file(job.path), job.wanted_sha256)
-        reading = source.read(job.path)
+        reading = source.examine(job.path)
         return Examined(job.source, job.path, reading.facts, reading.statistics)
     except (SourceError, MemoryError) as error:
         return job.lost(source_problem(job.path, error))

@@ -27,7 +27,6 @@ from numpy.random import PCG64, Generator
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, ResourceError
-from pipeline.readers.remarks import ask_for_errors
 
 Floats = NDArray[np.float32]
 Frame = NDArray[np.uint8]
@@ -534,7 +533,6 @@ def _frames(action: str, scene: Scene, rng: Generator) -> Iterator[Frame]:
 
 
 def _write_clip(path: Path, frames: Iterator[Frame], *, codec: str) -> None:
-    ask_for_errors()  # now: for the clips that are read after these, it would be too late
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), 25.0, _FRAME_SIZE)
     if not writer.isOpened():
         raise ResourceError.of(

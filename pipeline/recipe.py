@@ -4,6 +4,8 @@ A recipe has one form everywhere: in the catalog, in a store's header, in a run 
 """
 
 import json
+import re
+import sys
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -23,6 +25,7 @@ Preset = Literal["viptt-2021"]
 
 
 Dtype = Literal["float16", "float32", "uint8"]
+FRAMES = r"^(all|first|every ([2-9]|[1-9][0-9]{1,3}))$"
 
 
 def _default(usual: int | str, preset: int | str) -> Any:
@@ -97,9 +100,30 @@ class CtRecipe(Recipe):
     )
 
 
+def _choice_of_frames(frames: str) -> str:
+    if not re.fullmatch(FRAMES, frames):
+        raise ValueError("the frames are `all`, `first`, or `every N` with an N from 2 to 9999")
+    return frames
+
+
 class VideoRecipe(Recipe):
-    """Recipe of a video: the spline runs over ``all`` frames, or over the ``first`` depth frames."""
+    """Recipe of a video: the frames that the spline runs over.
+
+    ``all``; the ``first`` depth frames; or, as in ``every 3``, the frames 0, 3, 6 and so on.
+    """
 
     type = "video"
     dtype: Dtype = _default("float16", "uint8")
-    frames: Annotated[Literal["all", "first"], _fixed("first")] = _default("all", "first")
+    frames: Annotated[
+        str,
+        AfterValidator(_choice_of_frames),
+        Field(json_schema_extra={"pattern": FRAMES}),
+        _fixed("first"),
+    ] = _default("all", "first")
+
+    @property
+    def kept_frames(self) -> range:
+        """Numbers of the frames that go into the volume, of a clip without end."""
+        if self.frames == "first":
+            return range(self.shape[0])
+        return range(0, sys.maxsize, 1 if self.frames == "all" else int(self.frames.removeprefix("every ")))

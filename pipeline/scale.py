@@ -27,22 +27,11 @@ def scale_ct(hounsfield: NDArray[Any], recipe: CtRecipe) -> Float32:
     return np.clip(zoomed, 0, 1, out=zoomed)
 
 
-def scale_video(frames: NDArray[np.uint8], recipe: VideoRecipe) -> Float32:
+def scale_video(frames: NDArray[Any], recipe: VideoRecipe) -> Float32:
     """Luma frames 0 to 255 (frames, rows, columns) to [0, 1] at the recipe's shape."""
     zoomed = zoom(frames, recipe.shape, order=recipe.spline_order)
     zoomed *= np.float32(1 / 255)
     return np.clip(zoomed, 0, 1, out=zoomed)
-
-
-def choose_frames(path: Path, frames: NDArray[np.uint8], recipe: VideoRecipe) -> NDArray[np.uint8]:
-    """The frames that the recipe takes. Raises SourceError with code too-short if there are too few."""
-    if recipe.frames == "all":
-        return frames
-    if len(frames) < recipe.shape[0]:
-        reason = f"{len(frames)} frames; the recipe takes the first {recipe.shape[0]}"
-        remedy = "leave the clip out" if recipe.preset else "use `frames: all`, or leave the clip out"
-        raise SourceError.of(path, "too-short", reason, remedy)
-    return frames[: recipe.shape[0]]
 
 
 def finite(path: Path, values: NDArray[Any], count: int, air: float) -> NDArray[Any]:

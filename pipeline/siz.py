@@ -62,6 +62,8 @@ def zoom(
         return _zoom_nearest(volume, shape, clip)
     sizes = zip(volume.shape, shape, BLOCK_ROWS, strict=True)
     plan = [axis_blocks(size, target, order, mode, rows) for size, target, rows in sizes]
+    if volume.shape[1:] == shape[1:]:
+        return _zoom_depth(volume, shape[0], plan[0], clip)
     if _depth_shrinks_most(volume.shape, shape):
         return _zoom_planes(_zoom_depth(volume, shape[0], plan[0], clip), shape, plan, None)
     return _zoom_depth(_zoom_planes(volume, shape, plan, clip), shape[0], plan[0], None)

@@ -18,9 +18,7 @@ import yaml
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.errors import Problem, VipttError
-from pipeline.readers.remarks import ask_for_errors
 
-ask_for_errors()  # before a test writes or reads the first clip by itself
 ERROR_LINE = re.compile(r"\S.*?: [a-z0-9-]+: \S.* → \S.*")
 SHARED = Path(__file__).resolve().parents[2] / "shared/data"
 LPS = np.diag([-1.0, -1.0, 2.0, 1.0])

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pipeline import __version__
 from pipeline.files import canonical_json
 
-LIBRARIES = ("numpy", "scipy", "nibabel", "opencv-python-headless", "zarr")
+LIBRARIES = ("numpy", "scipy", "nibabel", "opencv-python-headless", "av", "zarr")
 FIRST = 1  # the converter of stores whose rows do not say
 
 

@@ -36,8 +36,9 @@ class SourceType:
     """Everything that the program knows of one type of source; the types stand in ``SOURCE_TYPES``.
 
     ``suffixes`` are lower-case ends of file names. ``recipe`` is the class of its recipes, whose defaults
-    are the type's. ``inspect`` gives the facts of a file without its pixels, ``read`` the whole array,
-    ``convert`` values in [0, 1] at the recipe's shape. ``kind`` is the fact by which files are counted.
+    are the type's. ``inspect`` gives the facts of a file without its pixels; ``examine`` reads every byte for
+    facts and statistics; ``convert`` gives values in [0, 1] at the recipe's shape. ``kind`` is the fact by
+    which files are counted.
     ``converter`` is a number that is raised whenever the bytes of a volume may change for the same source
     and recipe. ``doubts`` says in plain words what is odd about statistics and facts.
     """
@@ -46,7 +47,7 @@ class SourceType:
     suffixes: tuple[str, ...]
     recipe: type[Recipe]
     inspect: Callable[[Path], Facts]
-    read: Callable[[Path], Reading]
+    examine: Callable[[Path], Reading]
     convert: Callable[[Path, Any], Reading]
     kind: str
     converter: int

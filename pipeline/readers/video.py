@@ -1,320 +1,348 @@
 """Videos to luma frames, decoded one after the other from the first to the last.
 
-Arrays are (depth, height, width) uint8: frames, rows, columns; luma is OpenCV's
-``0.299 R + 0.587 G + 0.114 B``, rounded. A rotation in the metadata is applied. The header's frame
-count is recorded but not believed: what is decoded counts. Where a container's index lists its frames
-(AVI, MP4, MOV), one in a hundred may be missing, but always one; also those, up to one in ten, that only
-repeat the last. Where the count is a guess from duration and frame rate, one in ten.
+Arrays are (depth, height, width) uint8: frames, rows, columns; ``video_frames`` says what luma is.
 
-A clip over which FFmpeg remarks an error is refused: most damage leaves the number of frames as it is. So is
-one whose packets change the size or the sampling of their pictures, which OpenCV would scale to the first.
+FFmpeg decodes, by way of PyAV, in one thread. It may use the containers and codecs of a short list, and it
+reads the open file alone: no other file, no address. A clip is refused if FFmpeg logs an error while it opens
+or decodes it, if frames are missing, or if frames differ in size or pixel format.
 
-Does not seek, resample in time, keep colour or sound, or open anything but local files of the
-containers and codecs listed in ``containers``.
+How many frames there must be: the index of AVI, MP4 and MOV lists them. One in a hundred may be missing, but
+always one; of an AVI also those, up to one in ten, that only repeat the last. Elsewhere the count in a
+header, or duration times frame rate where the rate is steady, is a guess: one in ten may be missing.
+
+Does not seek, resample in time, or read sound.
 """
 
-import os
-import tempfile
-from collections.abc import Iterator
-from functools import cache
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
-import cv2
+import av
+import av.logging
 import numpy as np
+from av import VideoFrame
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Discard, Disposition
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from pipeline.errors import ConfigError, ResourceError, SourceError
-from pipeline.readers import pictures
-from pipeline.readers.containers import RAW, Container, known_codec, look
-from pipeline.readers.reading import Facts, Reading, SourceType, Statistics, check_regular_file, check_size
-from pipeline.readers.remarks import Remarks, ask_for_errors, listening
-from pipeline.recipe import VideoRecipe
-from pipeline.scale import choose_frames, scale_video
-from pipeline.statistics import describe
+from pipeline.errors import SourceError
+from pipeline.readers.reading import MAX_VALUES, Facts, Reading, check_regular_file, check_size
+from pipeline.readers.video_frames import AS_STORED, Luma, LumaReader, Orientation, Sides, orientation_of
 
-SUFFIXES = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpeg", ".mpg")
+SUFFIXES = (".avi", ".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".mpeg", ".mpg", ".flv", ".gif")
+# FFmpeg calls MP4 and 3GP mov. WMV is left out: nothing tells that a file of it is cut.
+CONTAINERS = "avi,mov,matroska,mpeg,mpegvideo,flv,gif"
+LISTING = ("avi", "mov")  # containers whose index lists every frame
+# What cameras, editors and data sets use. FFmpeg has hundreds of decoders more, many hardly maintained.
+CODECS = (
+    *("mpeg4", "h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "vp8", "vp9", "libdav1d", "h263", "flv"),
+    *("gif", "png", "ffv1", "huffyuv", "ffvhuff", "rawvideo", "msmpeg4", "msmpeg4v2"),
+)
+CODEC_OPTIONS = {"codec_whitelist": ",".join(CODECS), "err_detect": "crccheck"}
+CONTAINER_OPTIONS = {
+    "codec_whitelist": CODEC_OPTIONS["codec_whitelist"],
+    "format_whitelist": CONTAINERS,
+    "protocol_whitelist": "none",
+}
+SOUND_REFUSED = "not on whitelist"  # what FFmpeg logs of each stream of sound
+EVERY_FRAME = range(sys.maxsize)
 FETCH = "fetch or export it again"
-HISTOGRAM = (0.0, 256.0)  # gray levels
 MISSING = 0.01  # of the frames that an index lists; always one, which a decoder may hold back
 UNSURE = 0.1  # of a count that is a guess, or of frames that hold no image of their own
-FFMPEG_OPTIONS = "format_whitelist;avi,mov,matroska,mpeg,mpegvideo|protocol_whitelist;file"
-Sides = tuple[int, int]
-CUT_MP4 = b"\0\0\0\x18ftypisom" + bytes(12)  # FFmpeg always remarks that it has no index
-MIN_FRAME_BYTES = 8  # less per declared frame than a chunk header needs: the declared count is false
+NOT_CODED_BYTES = 8  # MPEG-4 says in so few that a frame repeats the last one, or came packed with it
+MIN_FRAME_BYTES = 8  # a file with less for each declared frame declares a false count
+MAX_WORDS = 120  # letters of an error that are quoted
+PIECE_BYTES = 1 << 28  # of frames that are held as decoded; beyond, they are shrunk
+MAX_BYTES = MAX_VALUES  # of all frames that are held
+
+Shrink = Callable[[Luma], NDArray[np.float32]]
+Result = TypeVar("Result")
 
 
-def read(path: Path, *, size: Sides | None = None) -> Reading:
-    """Decode all frames, (frames, rows, columns), with their facts.
+def read(
+    path: Path, *, keep: range = EVERY_FRAME, size: Sides | None = None, shrink: Shrink | None = None
+) -> Reading:
+    """Decode all frames, and return those whose numbers are in ``keep``, (frames, rows, columns).
 
-    With ``size`` (rows, columns), each frame is resized before it becomes luma, by ``cv2.resize`` as it
-    comes: bilinear, without smoothing, the ratio of the sides not kept. The facts are those of the clip.
+    With ``size`` (rows, columns), each frame is resized by OpenCV before it becomes luma. With ``shrink``,
+    frames that together are too large to be held are given to it, some at a time, (n, rows, columns), and
+    the array is made of what it returns. The facts are those of the clip: all frames, at their own size.
 
     Raises SourceError with one of the codes not-a-regular-file, unreadable, empty-file, not-video,
-    codec-not-allowed, truncated, no-frames, too-large, format-change, frame-count-mismatch, decode-warnings
-    (the first that applies, in about this order); ConfigError for an OpenCV that has no FFmpeg or does not
-    tell what it remarks, or for a process without standard output; ResourceError without a temporary folder.
+    codec-not-allowed, too-large, format-change, no-frames, frame-count-mismatch, truncated, decode-warnings
+    (the first that applies, in about this order).
     """
-    container = _look(path)
-    _check_ffmpeg()
-    _check_heard()
-    with listening() as remarks:
-        capture = _open(path, [])
-        try:
-            facts = _facts(path, capture)
-            frames, sides = _decode(path, capture, size, remarks)
-        finally:
-            capture.release()
-    facts["frames_decoded"] = len(frames)
-    facts["shape"] = [len(frames), *sides]
-    packets = _count_packets(path, facts["codec"])
-    _check_count(path, container, facts)
-    _check_packets(path, container, packets)
-    _check_remarks(path, remarks)
-    return Reading(frames, facts)
+    with _opened(path) as clip:
+        declared = _Declared.of(clip)
+        reader, stack = LumaReader(size), _Stack(path, shrink)
+        for number, frame in enumerate(clip.frames()):
+            if number in keep:
+                stack.add(reader.luma(frame, clip.orientation))
+        facts = _facts(clip, declared)
+        _check_count(clip, declared)
+    _check_errors(clip)
+    facts["frames_decoded"] = facts["shape"][0] = clip.decoded
+    if declared.count not in (0, clip.decoded):
+        facts["warnings"].append(f"{clip.decoded} frames decoded, {declared.count} declared")
+    return Reading(stack.array(), facts)
 
 
 def inspect(path: Path) -> Facts:
-    """Facts from the header alone; ``shape`` holds the declared number of frames. Raises as ``read``."""
-    container = _look(path)
-    if container.cut:
-        raise _truncated(path)
-    _check_ffmpeg()
-    with listening():  # and say nothing: only headers are looked at
-        capture = _open(path, [])
+    """Facts from the header and the first frame; ``shape`` holds the declared number of frames.
+
+    Raises as ``read`` does, apart from what only all frames can tell.
+    """
+    with _opened(path) as clip:
+        if clip.cut:
+            raise _truncated(path)
+        declared = _Declared.of(clip)
+        next(clip.frames(), None)
+        return _facts(clip, declared)
+
+
+# --- an open clip -------------------------------------------------------------------------------
+
+
+@dataclass
+class _Clip:
+    """An open clip. While it is decoded it counts packets, frames, and the errors that FFmpeg logs."""
+
+    path: Path
+    container: InputContainer
+    stream: VideoStream
+    log: list[tuple[int, str, str]]
+    cut: bool
+    packets: int = 0
+    decoded: int = 0
+    errors: int = 0
+    first_error: str = ""
+    form: tuple[int, int, str] | None = None
+    orientation: Orientation = AS_STORED
+
+    def frames(self) -> Iterator[VideoFrame]:
+        """All frames that can be decoded. Raises SourceError with code format-change if two are unlike."""
+        packets = self.container.demux(self.stream)
+        while (packet := self._attempt(lambda: next(packets, None))) is not None:
+            self.packets += packet.size > 0
+            if packet.is_corrupt:
+                self._count_error("a packet is cut short")
+            for frame in self._attempt(packet.decode) or ():
+                self._note(frame)
+                yield frame
+
+    def _attempt(self, step: Callable[[], Result]) -> Result | None:
+        """What a step of FFmpeg returns, or None if it fails; errors are counted in both cases."""
         try:
-            return _facts(path, capture)
+            return step()
+        except FFmpegError as error:
+            if isinstance(error, MemoryError):
+                raise
+            self._count_error(str(error.strerror))
+            return None
         finally:
-            capture.release()
+            for _, _, words in self.log:
+                if SOUND_REFUSED not in words:
+                    self._count_error(words)
+            self.log.clear()  # a damaged clip may log without end
+
+    def _note(self, frame: VideoFrame) -> None:
+        form = (frame.width, frame.height, frame.format.name)
+        if self.form is None:
+            self.form, self.orientation = form, orientation_of(frame)
+        if self.form != form:
+            forms = " and ".join(f"{columns}x{rows} {pixels}" for columns, rows, pixels in (self.form, form))
+            remedy = "export it with one size and one pixel format"
+            raise SourceError.of(self.path, "format-change", f"its frames are {forms}", remedy)
+        self.decoded += 1
+        if frame.is_corrupt:
+            self._count_error("a frame is damaged")
+
+    def _count_error(self, words: str) -> None:
+        self.errors += 1
+        self.first_error = self.first_error or _plain(words)
 
 
-def _look(path: Path) -> Container:
-    """What the file's own headers say, if all of it may be given to FFmpeg."""
+@contextmanager
+def _opened(path: Path) -> Iterator[_Clip]:
+    """Open a clip for the time of a block. Raises SourceError if it cannot, or must not, be decoded."""
     check_regular_file(path)
+    # Both hold for the whole process. Without the second, PyAV swallows an error that equals the one before,
+    # even if that was of another clip.
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)
     try:
-        with path.open("rb") as file:
-            container = look(path, file)
+        with path.open("rb") as file, av.logging.Capture() as log:
+            cut = _is_cut(file)
+            with _container(path, file) as container:
+                yield _Clip(path, container, _video_stream(path, container), log, cut)
     except OSError as error:
-        raise SourceError.of(
-            path, "unreadable", str(error.strerror), "check permissions and the disk"
-        ) from None
-    if not container.codecs:
+        reason = str(error.strerror)
+        raise SourceError.of(path, "unreadable", reason, "check permissions and the disk") from None
+
+
+def _is_cut(file: BinaryIO) -> bool:
+    """Whether an AVI is shorter than its outermost header says; FFmpeg does not tell."""
+    head, length = file.read(12), file.seek(0, 2)
+    file.seek(0)
+    return head[:4] == b"RIFF" and head[8:] == b"AVI " and int.from_bytes(head[4:8], "little") + 8 > length
+
+
+def _container(path: Path, file: BinaryIO) -> InputContainer:
+    try:
+        return av.open(file, "r", container_options=CONTAINER_OPTIONS, metadata_errors="replace")
+    except FFmpegError as error:
+        if isinstance(error, MemoryError):
+            raise
+        raise _not_video(path) from None
+
+
+def _video_stream(path: Path, container: InputContainer) -> VideoStream:
+    """The first stream of moving images, ready to be decoded; the others are passed over."""
+    moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not moving:
         raise _not_video(path)
-    for codec in container.codecs:
-        _check_codec(path, codec)
-    for rows, columns in container.sizes:
-        check_size(path, (1, rows, columns))
-    return container
-
-
-def _check_codec(path: Path, codec: str) -> None:
-    """FFmpeg has decoders that nobody looks after; some have had holes. Known ones only."""
-    if not known_codec(codec):
-        reason = f"its images are stored as {codec!r}"
+    for stream in container.streams:
+        stream.discard = Discard.none if stream is moving[0] else Discard.all
+    codec: Any = moving[0].codec_context  # None where FFmpeg has no decoder
+    if codec is None or codec.name not in CODECS:
+        reason = f"its codec is {codec.name}" if codec else "its codec is unknown"
         raise SourceError.of(path, "codec-not-allowed", reason, "convert it, for instance to H.264 or FFV1")
+    check_size(path, (1, codec.height, codec.width))
+    codec.options = CODEC_OPTIONS
+    codec.thread_count, codec.thread_type = 1, "NONE"  # there is a worker for each core
+    return moving[0]
+
+
+# --- how many frames ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Declared:
+    """What a container says about its frames before they are read.
+
+    ``count`` is its own number of frames, of which at least ``guess`` are expected. Its index has
+    ``entries``, of which ``listed`` are to be shown, and ``repeats`` hold no image of their own.
+    """
+
+    count: int
+    guess: float
+    entries: int
+    listed: int
+    repeats: int
+
+    @classmethod
+    def of(cls, clip: _Clip) -> "_Declared":
+        stream, container = clip.stream, clip.container
+        rate, seconds = stream.average_rate or 0, (container.duration or 0) / av.time_base
+        count = stream.frames or round(seconds * rate)
+        count = count if 0 <= count < MAX_VALUES else 0
+        # Where a file names no rate, it is estimated from the first frames, and the two are unlike.
+        steady = rate in (stream.base_rate, stream.codec_context.framerate)
+        believable = count * MIN_FRAME_BYTES < clip.path.stat().st_size and (stream.frames or steady)
+        lists_frames = container.format.name.split(",")[0] in LISTING
+        entries = list(stream.index_entries) if lists_frames else []
+        return cls(
+            count=count,
+            guess=(1 - UNSURE) * count if believable else 0,
+            entries=len(entries),
+            listed=sum(not entry.is_discard for entry in entries),
+            repeats=sum(entry.size < NOT_CODED_BYTES for entry in entries),
+        )
+
+
+def _check_count(clip: _Clip, declared: _Declared) -> None:
+    """Raises SourceError if frames are missing, by the index if there is one."""
+    if not clip.decoded:
+        reason = f"not one frame can be decoded: {clip.first_error or 'there is none'}"
+        raise SourceError.of(clip.path, "no-frames", reason, FETCH)
+    listed = declared.listed
+    if declared.entries != len(clip.stream.index_entries):
+        listed = 0  # there is none: FFmpeg has made one while it was reading
+    missing = max(1, MISSING * listed, min(declared.repeats, UNSURE * listed))
+    least, wanted = (listed - missing, listed) if listed else (declared.guess, declared.count)
+    if clip.decoded < least or (clip.cut and clip.decoded != declared.count):
+        raise _mismatch(clip, f"{clip.decoded} frames decoded of {wanted} declared")
+    # Lost packets may hide among the frames that a decoder may leave out.
+    if listed and clip.packets < declared.entries - max(1, MISSING * declared.entries):
+        raise _mismatch(clip, f"{clip.packets} coded frames found of {declared.entries} that its index lists")
+    if clip.cut:
+        raise _truncated(clip.path)
+
+
+def _mismatch(clip: _Clip, reason: str) -> SourceError:
+    return SourceError.of(clip.path, "frame-count-mismatch", reason, FETCH)
+
+
+def _check_errors(clip: _Clip) -> None:
+    if clip.errors:
+        errors = "1 error" if clip.errors == 1 else f"{clip.errors} errors, the first"
+        reason = f"while it was decoded, {errors}: {clip.first_error}"
+        remedy = "fetch it again, or encode it anew if it looks right"
+        raise SourceError.of(clip.path, "decode-warnings", reason, remedy)
+
+
+# --- what is returned ---------------------------------------------------------------------------
+
+
+class _Stack:
+    """The frames that are kept, in a bounded amount of memory."""
+
+    def __init__(self, path: Path, shrink: Shrink | None) -> None:
+        self._path = path
+        self._shrink = shrink
+        self._frames: list[Luma] = []
+        self._pieces: list[NDArray[np.float32]] = []
+
+    def add(self, frame: Luma) -> None:
+        """Keep one more. Raises SourceError with code too-large if all together take too much room."""
+        self._frames.append(frame)
+        if self._shrink and len(self._frames) * frame.nbytes > PIECE_BYTES:
+            self._pieces.append(self._shrink(np.stack(self._frames)))
+            self._frames = []
+        held = len(self._frames) * frame.nbytes + sum(piece.nbytes for piece in self._pieces)
+        if held > MAX_BYTES:
+            reason = f"its frames take more than {MAX_BYTES >> 30} GiB"
+            remedy = "say `frames: every N` in the recipe, with an N of 2 or more, or cut the clip"
+            raise SourceError.of(self._path, "too-large", reason, remedy)
+
+    def array(self) -> NDArray[Any]:
+        """All of them, (frames, rows, columns): as they came, or all shrunk."""
+        if self._shrink and self._pieces and self._frames:
+            self._pieces.append(self._shrink(np.stack(self._frames)))
+        return np.concatenate(self._pieces) if self._pieces else np.stack(self._frames)
+
+
+def _facts(clip: _Clip, declared: _Declared) -> Facts:
+    """JSON values about a clip; its size is that of the upright frames."""
+    codec, orientation = clip.stream.codec_context, clip.orientation
+    columns, rows, _ = clip.form or (codec.width, codec.height, "")
+    sides = [rows, columns] if orientation.turns % 2 == 0 else [columns, rows]
+    return {
+        "shape": [declared.count, *sides],
+        "frames_declared": declared.count,
+        "codec": codec.name,
+        "fps": round(float(clip.stream.average_rate or 0), 3),
+        "rotation": 90 * orientation.turns,
+        "mirrored": orientation.mirrored,
+        "warnings": [],
+    }
+
+
+def _plain(words: str) -> str:
+    text = "".join(letter if letter.isascii() and letter.isprintable() else " " for letter in words)
+    return " ".join(text.split())[:MAX_WORDS]
 
 
 def _not_video(path: Path) -> SourceError:
-    reason = "no video stream can be opened (cut before its index, sound only, or an unknown codec)"
+    reason = "no images can be found (cut before its index, sound only, or not a video)"
     return SourceError.of(path, "not-video", reason, FETCH)
 
 
 def _truncated(path: Path) -> SourceError:
     reason = f"{path.stat().st_size} bytes; its header declares more"
     return SourceError.of(path, "truncated", reason, FETCH)
-
-
-def _check_ffmpeg() -> None:
-    if cv2.CAP_FFMPEG not in cv2.videoio_registry.getBackends():
-        remedy = "run `pip install --force-reinstall opencv-python-headless`"
-        raise ConfigError.of("cv2", "no-ffmpeg", "this OpenCV was built without FFmpeg", remedy)
-
-
-@cache
-def _check_heard() -> None:
-    """Once in a process: damage would pass in silence if OpenCV kept to itself what FFmpeg remarks."""
-    try:
-        with tempfile.NamedTemporaryFile(suffix=".mp4") as file, listening() as remarks:
-            file.write(CUT_MP4)
-            file.flush()
-            _capture(Path(file.name), []).release()
-    except OSError as error:
-        reason = f"no temporary file can be written: {error.strerror}"
-        raise ResourceError.of("cv2", "no-temporary-file", reason, "free the disk, or set TMPDIR") from None
-    if not remarks.count:
-        reason = "OpenCV does not tell what FFmpeg remarks: this process opened a video by itself before"
-        raise ConfigError.of("cv2", "remarks-unheard", reason, "set OPENCV_FFMPEG_LOGLEVEL=16 for it")
-
-
-def _capture(path: Path, options: list[int]) -> Any:
-    ask_for_errors()
-    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = FFMPEG_OPTIONS
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    cv2.setNumThreads(1)
-    # Bytes: a name that is not UTF-8 as text crashes OpenCV. Absolute: `http:a.avi` is a file, not a host.
-    name: Any = os.fsencode(path.absolute())
-    return cv2.VideoCapture(name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1, *options])
-
-
-def _open(path: Path, options: list[int]) -> Any:
-    capture = _capture(path, options)
-    try:
-        if not capture.isOpened():
-            raise _not_video(path)
-        _check_codec(path, _codec(capture).strip("\0") or RAW)
-        check_size(path, (1, *_size(capture)))
-    except SourceError:
-        capture.release()
-        raise
-    return capture
-
-
-def _codec(capture: Any) -> str:
-    """OpenCV's fourcc for the codec, whatever the container calls it; zeros for raw images."""
-    fourcc = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True)
-    return fourcc.decode("ascii", "replace")
-
-
-def _size(capture: Any) -> tuple[int, int]:
-    return int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
-
-
-def _facts(path: Path, capture: Any) -> Facts:
-    declared = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-    declared = int(declared) if 0 <= declared < 1 << 31 else 0
-    rotation = int(capture.get(cv2.CAP_PROP_ORIENTATION_META))
-    fps = float(capture.get(cv2.CAP_PROP_FPS))
-    return {
-        "shape": [declared, *_size(capture)],
-        "frames_declared": declared,
-        "codec": _codec(capture),
-        "fps": round(fps, 3) if np.isfinite(fps) else 0.0,
-        "rotation": rotation,
-        "warnings": [],
-    }
-
-
-def _decode(
-    path: Path, capture: Any, size: Sides | None, remarks: Remarks
-) -> tuple[NDArray[np.uint8], Sides]:
-    """All frames as luma, and the rows and columns that they had before they were resized."""
-    frames: list[NDArray[np.uint8]] = []
-    sides = (0, 0)
-    while True:
-        done, frame = capture.read()
-        remarks.make_room()
-        if not done:
-            break
-        if frames and frame.shape[:2] != sides:
-            raise _format_change(path, "its frames change size")
-        sides = frame.shape[:2]
-        frames.append(_luma(frame, size))
-        check_size(path, (len(frames), *sides))
-    if not frames:
-        raise SourceError.of(path, "no-frames", "not one frame can be decoded", FETCH)
-    return np.stack(frames), sides
-
-
-def _luma(frame: Any, size: Sides | None) -> NDArray[np.uint8]:
-    """One frame (rows, columns[, BGR]) to luma, resized before if a size is given."""
-    resized = frame if size is None else cv2.resize(frame, size[::-1])
-    luma: Any = cv2.cvtColor(resized, cv2.COLOR_BGR2GRAY) if resized.ndim == 3 else resized
-    return np.asarray(luma, np.uint8)
-
-
-def _count_packets(path: Path, codec: str) -> int:
-    """A second pass, over the packets as they are coded, which takes little time beside the first.
-
-    Raises SourceError with code format-change if their pictures differ in size or sampling.
-    """
-    count = 0
-
-    def packets() -> Iterator[bytes]:
-        nonlocal count
-        yield from _beside(capture)
-        for packet in _packets(capture):
-            count += 1
-            yield packet
-
-    with listening():  # what FFmpeg remarks was told the first time
-        capture = _open(path, [cv2.CAP_PROP_FORMAT, -1])
-        try:
-            change = pictures.change(codec, packets())
-        finally:
-            capture.release()
-    if change:
-        raise _format_change(path, f"its pictures are {change[0].differing(change[1])}")
-    return count
-
-
-def _beside(capture: Any) -> Iterator[bytes]:
-    """What the container holds beside the packets, where MP4 keeps the header of MPEG-4."""
-    _, data = capture.retrieve(None, int(capture.get(cv2.CAP_PROP_CODEC_EXTRADATA_INDEX)))
-    if data is not None:
-        yield data.tobytes()
-
-
-def _packets(capture: Any) -> Iterator[bytes]:
-    while True:
-        done, data = capture.read()
-        if not done:
-            return
-        yield data.tobytes()
-
-
-def _format_change(path: Path, reason: str) -> SourceError:
-    return SourceError.of(path, "format-change", reason, "export it with one size and one pixel format")
-
-
-def _check_packets(path: Path, container: Container, packets: int) -> None:
-    """Lost ones may hide among the frames that a decoder may leave out."""
-    wanted = container.packets or 0
-    if packets < wanted - max(1, MISSING * wanted):
-        reason = f"{packets} coded frames found of {wanted} that its index lists"
-        raise SourceError.of(path, "frame-count-mismatch", reason, FETCH)
-
-
-def _check_remarks(path: Path, remarks: Remarks) -> None:
-    if remarks.count:
-        errors = "1 error" if remarks.count == 1 else f"{remarks.count} errors, the first"
-        reason = f"while it was decoded, {errors}: {remarks.first}"
-        remedy = "fetch it again, or encode it anew if it looks right"
-        raise SourceError.of(path, "decode-warnings", reason, remedy)
-
-
-def _check_count(path: Path, container: Container, facts: Facts) -> None:
-    declared, decoded = facts["frames_declared"], facts["frames_decoded"]
-    least = _least(path, container, declared)
-    if decoded < least or (container.cut and decoded != declared):
-        reason = f"{decoded} frames decoded of {container.frames or declared} declared"
-        raise SourceError.of(path, "frame-count-mismatch", reason, FETCH)
-    if container.cut:
-        raise _truncated(path)
-    if declared != decoded:
-        facts["warnings"].append(f"{decoded} frames decoded, {declared} declared")
-
-
-def _least(path: Path, container: Container, declared: int) -> float:
-    """How many frames must come out."""
-    frames = container.frames
-    if frames is not None:
-        return frames - max(1, MISSING * frames, min(container.repeats, UNSURE * frames))
-    believable = declared * MIN_FRAME_BYTES < path.stat().st_size
-    return (1 - UNSURE) * declared if believable else 0
-
-
-def convert(path: Path, recipe: VideoRecipe) -> Reading:
-    """Values in [0, 1] at the recipe's shape. Raises SourceError as ``read``, and too-short."""
-    reading = read(path, size=recipe.shape[1:] if recipe.preset else None)
-    values = scale_video(choose_frames(path, reading.array, recipe), recipe)
-    return Reading(values, reading.facts, describe(reading.array, HISTOGRAM))
-
-
-def doubts(statistics: Statistics, facts: Facts) -> list[str]:
-    """What makes a clip look like a still picture."""
-    return ["one frame only, which is repeated to the depth of the volume"] if facts["shape"][0] == 1 else []
-
-
-SOURCE = SourceType(
-    "video", SUFFIXES, VideoRecipe, inspect, read, convert, kind="codec", converter=1, doubts=doubts
-)

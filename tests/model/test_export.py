@@ -173,11 +173,11 @@ def test_a_few_voxels_that_are_not_finite_become_air(
     assert nearly_equal(found, stored, 2**-11)
 
 
-@pytest.mark.parametrize("frames", ["all", "first"])
+@pytest.mark.parametrize("frames", ["all", "first", "every 3"])
 def test_a_clip_becomes_what_the_pipeline_makes_of_its_frames(tmp_path: Path, frames: str) -> None:
     recipe = VideoRecipe(shape=SHAPE, frames=frames, dtype="uint8")
     clip = np.random.default_rng(0).integers(0, 256, (11, 24, 50), np.uint8)
-    chosen = clip[: SHAPE[0]] if frames == "first" else clip
+    chosen = {"all": clip, "first": clip[: SHAPE[0]], "every 3": clip[::3]}[frames]
     expected = quantise(scale_video(chosen, recipe), recipe)
     document = {"type": "video", **recipe.model_dump(mode="json")}
     found = preprocess(tf.constant(clip, tf.float32), read_recipe(tmp_path, document)).numpy()

@@ -236,6 +236,20 @@ REFUSED = {  # old text, new text, code, path in the document, part of the line;
         "datasets.video.recipe.frames",
         'stands for "first" here, not "all"',
     ),
+    "every frame": (
+        "store: /cache",
+        "recipe: {frames: every 1}\n    store: /cache",
+        "bad-value",
+        "datasets.video.recipe.frames",
+        'the frames are `all`, `first`, or `every N` with an N from 2 to 9999, not "every 1"',
+    ),
+    "frames as a number": (
+        "store: /cache",
+        "recipe: {frames: 3}\n    store: /cache",
+        "bad-value",
+        "datasets.video.recipe.frames",
+        "not 3",
+    ),
     "preset is a list": (
         "{shape",
         "{preset: [viptt-2021], shape",
