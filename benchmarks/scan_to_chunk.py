@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.build.worker import Task, hash_file, process
 from pipeline.convert import convert
-from pipeline.readers import SOURCE_TYPES
+from pipeline.readers import nifti
 from pipeline.recipe import CtRecipe
 from pipeline.store import write_chunk
 
@@ -63,7 +63,7 @@ def main() -> int:
         process(task)
         whole = seconds(lambda: process(task), REPEATS)
         script = seconds(lambda: usual_script(source, folder / "script.npy"), 2)
-        reading = seconds(lambda: SOURCE_TYPES["nifti"].read(source), REPEATS)
+        reading = seconds(lambda: nifti.read(source), REPEATS)
         converting = seconds(lambda: convert(source, recipe), REPEATS)
         hashing = seconds(lambda: hash_file(source), REPEATS)
         volume = convert(source, recipe).volume

@@ -23,7 +23,7 @@ from model.network import MODELS
 from model.run import Config, Data, Settings, create_run, load_network
 from model.weights import file_sha256, save_weights
 from pipeline.convert import convert, quantise
-from pipeline.readers import SOURCE_TYPES
+from pipeline.readers import nifti
 from pipeline.recipe import CtRecipe, VideoRecipe
 from pipeline.scale import scale_video
 
@@ -382,7 +382,7 @@ def test_real_scans_get_the_probabilities_of_the_pipeline(
     serve, answers = load(out), []
     for path in sorted((shared / "ct").glob("*.nii.gz")):
         answers.append(predicted(out.parent / "run", convert(path, CtRecipe()).volume))
-        check_same(serve(SOURCE_TYPES["nifti"].read(path).array.astype(np.float32)), answers[-1])
+        check_same(serve(nifti.read(path).array.astype(np.float32)), answers[-1])
     assert len(answers) == 8
     assert np.ptp(answers, axis=0).max() > 0.1, "the network says the same of everything"
 
@@ -395,4 +395,4 @@ def test_a_real_scan_through_vgg16(tmp_path: Path, shared: Path, form: str) -> N
     expected = predicted(run, convert(path, CtRecipe()).volume)
     assert np.ptp(expected) > 0.1, "the network says the same of it as of grey"
     serve = load(write_export(run, tmp_path / "out", form))
-    check_same(serve(SOURCE_TYPES["nifti"].read(path).array.astype(np.float32)), expected)
+    check_same(serve(nifti.read(path).array.astype(np.float32)), expected)

@@ -20,9 +20,9 @@ from video_files import (
 )
 
 from pipeline.catalog import VideoRecipe
-from pipeline.convert import convert, kept_frames
+from pipeline.convert import convert
 from pipeline.errors import SourceError
-from pipeline.readers import READERS, video
+from pipeline.readers import READERS, SOURCE_TYPES, video
 from pipeline.readers.video import inspect, read
 
 FULL = 2  # of AVColorRange
@@ -214,7 +214,7 @@ def numbered(tmp_path):
 def test_the_recipe_says_which_frames(numbered, frames, taken):
     path, planes = numbered
     recipe = VideoRecipe(shape=(5, 16, 17), frames=frames, dtype="float32")
-    reading = read(path, keep=kept_frames(recipe))
+    reading = read(path, keep=recipe.kept_frames)
     np.testing.assert_array_equal(reading.array, planes[taken])
     assert reading.facts["shape"] == [23, 24, 32]
     chosen = planes[taken].astype(np.float64)
@@ -268,7 +268,7 @@ def test_a_clip_that_is_too_large_even_so_is_told_what_to_do(numbered, refusal, 
     (problem,) = refusal(SourceError, lambda: convert(path, recipe))
     assert problem.code == "too-large"
     assert "`frames: every N`" in problem.remedy
-    assert video.examine(path)["frames_decoded"] == 23
+    assert SOURCE_TYPES["video"].examine(path).facts["frames_decoded"] == 23
     for frames in ("every 2", "first"):
         convert(path, recipe.model_copy(update={"frames": frames}))
 
