@@ -26,7 +26,7 @@ class Found:
 
 
 def find_sources(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
-    """Paths below a folder, with `/`, of everything whose name ends so in any letter case; sorted.
+    """Sorted paths below a folder, with `/`, of everything whose name has one of the suffixes in any case.
 
     Names that start with a dot are left out. Linked folders are followed, each folder once.
     """
@@ -91,11 +91,14 @@ def check_folder(dataset: Dataset) -> None:
         raise ConfigError.of(dataset.path, Code.NO_FOLDER, reason, remedy)
 
 
-def part_by_name(folder: Path, sources: list[str]) -> tuple[list[str], list[Quarantined]]:
-    """The sources whose names a table or terminal can hold, and the others as quarantined."""
+def check_names(folder: Path, sources: list[str]) -> tuple[list[str], list[Quarantined]]:
+    """The sources with usable names, and the others as quarantined: not UTF-8, or with control characters."""
     shown = {source: printable(source) for source in sources}
     bad = [Quarantined(text, _bad_name(folder, source)) for source, text in shown.items() if source != text]
     return [source for source, text in shown.items() if source == text], bad
+
+
+part_by_name = check_names  # the name that the build still uses
 
 
 def _bad_name(folder: Path, source: str) -> Problem:
@@ -116,7 +119,7 @@ def sample_ids(sources: list[str], suffixes: tuple[str, ...]) -> dict[str, str]:
 
 
 def stem_of(name: str, suffixes: tuple[str, ...]) -> str:
-    """A file name without the one of these suffixes that it ends with, in any letter case."""
+    """A file name without its suffix, if it is one of these in any letter case."""
     suffix = next((suffix for suffix in suffixes if name.lower().endswith(suffix)), "")
     return name[: len(name) - len(suffix)] or name
 

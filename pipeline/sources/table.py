@@ -35,7 +35,10 @@ class TableLine:
 
 
 def unique_lines(lines: list[TableLine]) -> tuple[list[TableLine], list[Problem]]:
-    """Drop lines that say again what an earlier one said; refuse those that contradict it."""
+    """Drop lines that repeat an earlier one, with a warning each.
+
+    Raises ConfigError for lines that contradict an earlier one.
+    """
     first: dict[str, TableLine] = {}
     problems, warnings = [], []
     for line in lines:
@@ -44,7 +47,7 @@ def unique_lines(lines: list[TableLine]) -> tuple[list[TableLine], list[Problem]
             continue
         if replace(line, where=earlier.where) == earlier:
             warnings.append(
-                Problem(line.where, Code.DUPLICATE_ID, f"`{line.id}` stands twice", "remove one line")
+                Problem(line.where, Code.DUPLICATE_ID, f"`{line.id}` is listed twice", "remove one line")
             )
         else:
             reason = f"`{line.id}` has another label, group or hash in {earlier.where}"
@@ -130,7 +133,7 @@ def _check_header(file: Path, header: list[str], wanted: list[str]) -> None:
         raise ConfigError.of(file, Code.EMPTY_TABLE, "the file is empty", FIX_TABLE)
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
-        raise ConfigError.of(f"{file}:1", Code.DUPLICATE_COLUMN, f"`{twice[0]}` stands twice", FIX_TABLE)
+        raise ConfigError.of(f"{file}:1", Code.DUPLICATE_COLUMN, f"`{twice[0]}` is given twice", FIX_TABLE)
     missing = [name for name in wanted if name not in header]
     if missing:
         found = f"{len(header)} column{'s' * (len(header) > 1)}: {', '.join(map(repr, header))}"
