@@ -49,6 +49,7 @@ class Commands(click.Group):
         """Run a command and exit, or as a part of another command return what it returns."""
         if kwargs.get("standalone_mode") is False:
             return super().main(*args, **kwargs)
+        # Made here, because click's context, which would hold it, is gone when an error arrives.
         chosen = kwargs.setdefault("obj", Settings())
         kwargs["standalone_mode"] = False
         _open_standard_descriptors()
@@ -168,6 +169,7 @@ def _setting(name: str, *, change: Callable[[Any], Any] = lambda value: value) -
     def put(context: click.Context, parameter: click.Parameter, value: Any) -> None:
         chosen = context.find_root().ensure_object(Settings)
         source = context.get_parameter_source(parameter.name or "")
+        # An option's default must not undo the value given before the command's name.
         if source not in (click.core.ParameterSource.DEFAULT, click.core.ParameterSource.DEFAULT_MAP):
             setattr(chosen, name, change(value))
 
@@ -260,7 +262,8 @@ def _lines(problems: Sequence[Problem], chosen: Settings) -> list[str]:
     """A line for each problem; unless all are asked for, one line for more than a few of a kind."""
     alike: defaultdict[tuple[str, ...], list[Problem]] = defaultdict(list)
     for problem in problems:
-        kind = re.sub(r"`[^`]*`|\d+", "", problem.reason)  # the reason without names and numbers
+        # Two problems of one kind differ by the names and numbers in them.
+        kind = re.sub(r"`[^`]*`|\d+", "", problem.reason)
         alike[problem.code, kind, problem.remedy].append(problem)
     lines: list[str] = []
     for group in alike.values():
@@ -270,6 +273,7 @@ def _lines(problems: Sequence[Problem], chosen: Settings) -> list[str]:
 
 
 def _counted(group: Sequence[Problem]) -> Problem:
+    # The first is shown in full: a count alone gives nobody a file to look at.
     others = ", ".join(problem.where for problem in group[1:4])
     count = f"and {len(group) - 1} more like it: {others}, …; -v shows all"
     return replace(group[0], reason=f"{group[0].reason} ({count})")
@@ -310,6 +314,7 @@ def _print(text: str) -> None:
 
 
 def _print_json(document: Any, chosen: Settings) -> None:
+    # Before the attempt: after half a document on stdout a second one helps nobody.
     chosen.printed = True
     _print(printable_json(json.dumps(document, indent=2, ensure_ascii=False)))
 

@@ -72,6 +72,7 @@ def _dataset_places(dataset: Dataset) -> Iterator[Place]:
         yield Place(f"{name}.labels.file", "read", dataset.labels.file)
     yield Place(f"{name}.split.file", "file", dataset.split.file)
     yield Place(f"{name}.store", "store", store)
+    # The quarantine lies beside the path as it is written, all else beside what a link leads to.
     real = Path(os.path.realpath(store))
     if store.name and real.name and not _is_loop(real):
         yield Place(f"{name}.store", "file", dataset.quarantine_file)
@@ -100,6 +101,7 @@ def _collisions(
     places: Iterable[Place], where: Mapping[str, str], *, only: str | None = None
 ) -> Iterator[Problem]:
     """One problem for two keys, however many of their places collide."""
+    # A store has several places, so two datasets that share one would collide five times over.
     told = set()
     for inner, outer, same in _overlaps(places):
         keys = frozenset((inner.key, outer.key))

@@ -39,12 +39,16 @@ def find_files(folder: Path, suffixes: tuple[str, ...]) -> Found:
     others: list[str] = []
     seen = set()
     for root, folders, files in os.walk(folder, onerror=_refuse_folder, followlinks=True):
+        # A link may lead back to a folder above: a folder that was seen under another name is not entered.
         status = Path(root).stat()
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
+        # A folder that is named like a source is listed, so that its reader refuses it in plain words.
         named = [name for name in folders if name.lower().endswith(suffixes)]
+        # os.walk goes into what is left here; sorted, so that the first name of a linked folder is always
+        # the same one.
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in named)
         for name in (*files, *named):
             if not name.startswith("."):
@@ -104,6 +108,7 @@ part_by_name = check_names  # the name that the build still uses
 def _bad_name(folder: Path, source: str) -> Problem:
     try:
         source.encode("utf-8")
+    # Python gives such a name with surrogates in place of its bytes, which no encoding takes.
     except UnicodeEncodeError:
         reason = "its name is not UTF-8"
     else:
@@ -128,6 +133,7 @@ def ambiguous_ids(folder: Path, ids: Mapping[str, str]) -> Iterator[Problem]:
     """Ids that differ only by letter case or Unicode form: not every file system can tell them apart."""
     same = defaultdict(list)
     for source, sample in ids.items():
+        # macOS keeps names in decomposed form, Windows ignores letter case: there the two would be one file.
         same[unicodedata.normalize("NFC", sample).casefold()].append(source)
     for sources in same.values():
         if len(sources) > 1:

@@ -17,7 +17,9 @@ from pipeline.sources.quarantine import Quarantined
 from pipeline.sources.samples import Listing, Sample
 from pipeline.sources.table import FIX_TABLE, TableLine, read_table, unique_lines
 
+# An error by default: a misspelt label must not drop its samples without a word.
 LEAVE_OUT = "`labels: {others: leave-out}` leaves lines of other classes out"
+# What people have in place of NIfTI, and a free program that converts it.
 CONVERTERS = {
     ".dcm": "dcm2niix",
     ".ima": "dcm2niix",
@@ -37,6 +39,7 @@ def label_by_path(dataset: Dataset, labels: PathLabels, ids: Mapping[str, str]) 
     for source, sample in ids.items():
         groups = _groups(dataset, labels, source)
         label = groups["label"] if groups else None
+        # A named group that took no part in the match is None, one that matched nothing is empty.
         if groups is None or not label:
             remedy = "correct `labels.regex`, move the file, or use --allow-missing"
             reason = "its path does not match `labels.regex`"
@@ -96,6 +99,7 @@ def label_by_table(
     lines, warnings = unique_lines(read_table(labels))
     matched = _match(lines, _by_name((*ids, *excluded), dataset.source_type.suffixes))
     wanted = {source: line for source, line in matched.lines.items() if source in ids}
+    # A line of another class keeps its source from being one without a label.
     other_lines = [line for line in (*wanted.values(), *matched.missing) if line.label not in dataset.classes]
     missing = [line for line in matched.missing if line.label in dataset.classes]
     quarantined = list(_no_file(dataset, missing, others))
@@ -103,6 +107,7 @@ def label_by_table(
     if other_lines and labels.others == "refuse":
         problems.append(_unknown_labels(other_lines, dataset))
     if problems:
+        # A wrong table is often one of other files, so missing files are shown even where they are allowed.
         raise ConfigError(*problems, *(item.problem for item in quarantined))
     quarantined += [_no_label(dataset, labels, source) for source in ids if source not in wanted]
     left_out = dict(sorted(Counter(line.label for line in other_lines).items()))
@@ -152,6 +157,7 @@ def _match(lines: Iterable[TableLine], by_name: Mapping[str, list[str]]) -> _Mat
 
 
 def _line_problem(line: TableLine, named: list[str]) -> Problem | None:
+    # Tables come from Windows too, where `C:` and a backslash lead out of the folder.
     windows = PureWindowsPath(line.id)
     for text in (line.id, line.label, line.group):
         if printable(text) != text:
@@ -181,6 +187,7 @@ def _unknown_labels(other_lines: Sequence[TableLine], dataset: Dataset) -> Probl
     more = f" and {len(lines) - 5} more labels" if len(lines) > 5 else ""
     verb = "are not among" if len(lines) > 1 else "is not one of"
     reason = f"{', '.join(shown)}{more} {verb} {', '.join(dataset.classes)}"
+    # Each suggestion once: several misspellings may be of one class.
     close = [found for found in (_nearest_class(label, dataset) for label in lines) if found]
     meant = f"did you mean {', '.join(f'`{name}`' for name in dict.fromkeys(close))}? " if close else ""
     first = next(iter(lines.values()))[0]

@@ -36,6 +36,7 @@ def list_samples(dataset: Dataset, *, allow_missing: bool = False) -> Listing:
     if not listing.samples:
         raise ConfigError(_no_samples(dataset, listing, total))
     labels = {sample.label for sample in listing.samples}
+    # Almost always a wrong column or class map, and it would be found only after hours of building.
     if len(labels) == 1:
         reason = f"all {len(listing.samples)} samples are {dataset.class_names[labels.pop()]}"
         remedy = "nothing can be learned from one class: check `labels` and `classes`, or add another"
@@ -46,6 +47,7 @@ def list_samples(dataset: Dataset, *, allow_missing: bool = False) -> Listing:
 def _list(dataset: Dataset) -> tuple[Listing, int]:
     """What there is, and the number of sources that should have a label."""
     found = find_files(dataset.path, dataset.source_type.suffixes)
+    # Names come first: globs, ids and labels may rely on text that can be printed and stored.
     sources, badly_named = check_names(dataset.path, list(found.sources))
     sources, excluded = choose(sources, dataset)
     ids = sample_ids(sources, dataset.source_type.suffixes)
@@ -57,6 +59,7 @@ def _list(dataset: Dataset) -> tuple[Listing, int]:
     else:
         table = dataset.labels.file
         listing = label_by_table(dataset, dataset.labels, ids, excluded=excluded, others=found.others)
+    # The table often lies beside the scans; it is used, so it is not counted as ignored.
     others = [path for path in found.others if dataset.path / path != table]
     listing = replace(
         listing,
@@ -88,6 +91,7 @@ def _no_samples(dataset: Dataset, listing: Listing, total: int) -> Problem:
         reason += f"; the labels there are, such as {labels}, are none of {', '.join(dataset.classes)}"
     if listing.excluded:
         reason += f"; `include` and `exclude` leave out {listing.excluded}"
+    # Beside sources of the right type, other files are usually notes and tables.
     if not total and listing.ignored:
         reason += f"; there are {listing.ignored_text}"
         remedy = next(filter(None, map(other_type, listing.ignored)), remedy)
