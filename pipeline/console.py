@@ -1,4 +1,4 @@
-"""How commands talk: results on stdout; messages, progress and errors, one line each, on stderr.
+"""What commands print: results on stdout; messages, progress and errors, one line each, on stderr.
 
 Every command takes the same settings, before or after its name, and ends with the documented exit code.
 """
@@ -49,13 +49,14 @@ class Commands(click.Group):
         """Run a command and exit, or as a part of another command return what it returns."""
         if kwargs.get("standalone_mode") is False:
             return super().main(*args, **kwargs)
+        # Made here, because click's context, which would hold it, is gone when an error arrives.
         chosen = kwargs.setdefault("obj", Settings())
         kwargs["standalone_mode"] = False
         _open_standard_descriptors()
         with _ending_by_signals() as received:
             try:
                 code = super().main(*args, **kwargs)
-            except Exception as error:  # noqa: BLE001 - told in one line, or raised again by --debug
+            except Exception as error:  # noqa: BLE001 - printed as one line, or raised again by --debug
                 arguments = kwargs.get("args") or next(iter(args), None) or sys.argv
                 code = None if received else _report_error(error, chosen, arguments)
         if received:
@@ -74,21 +75,22 @@ class Commands(click.Group):
 
 
 def _open_standard_descriptors() -> None:
-    """Null devices where there are none (`>&-`): else the next file opened gets the number, and what
-    libraries print goes into it.
+    """Open the null device for each closed standard descriptor (`>&-`).
+
+    Otherwise the next file that is opened gets its number, and what libraries print goes into that file.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
-    sys.stderr = sys.stderr or open(STDERR, "w", closefd=False)  # noqa: SIM115 - progress asks it
+    sys.stderr = sys.stderr or open(STDERR, "w", closefd=False)  # noqa: SIM115 - progress needs one
 
 
 @contextmanager
 def _ending_by_signals() -> Iterator[list[int]]:
-    """Let SIGINT and SIGTERM end what runs; gives the signals that came.
+    """End the block at SIGINT or SIGTERM; yields the list of signals received.
 
-    A signal may come while a library holds a lock: then what comes out is the library's complaint
-    about its lock, which is no failure of its own.
+    A library that is interrupted while it holds a lock may raise an error about the lock. The caller
+    ignores all errors after a signal for that reason.
     """
     received: list[int] = []
 
@@ -106,9 +108,9 @@ def _ending_by_signals() -> Iterator[list[int]]:
 
 
 def _report_error(error: Exception, chosen: Settings, arguments: Sequence[str]) -> int:
-    """Tell an error, with --json also as the document on stdout, and give its exit code.
+    """Print an error's lines, and with --json a document of them on stdout; returns the exit code.
 
-    The settings of a wrong command line are not complete, so its arguments are asked as well.
+    A command line that is refused may not have set ``as_json`` yet, so the arguments are searched as well.
     """
     known = isinstance(error, VipttError | click.ClickException)
     if not known and "--debug" in arguments:
@@ -167,6 +169,7 @@ def _setting(name: str, *, change: Callable[[Any], Any] = lambda value: value) -
     def put(context: click.Context, parameter: click.Parameter, value: Any) -> None:
         chosen = context.find_root().ensure_object(Settings)
         source = context.get_parameter_source(parameter.name or "")
+        # An option's default must not undo the value given before the command's name.
         if source not in (click.core.ParameterSource.DEFAULT, click.core.ParameterSource.DEFAULT_MAP):
             setattr(chosen, name, change(value))
 
@@ -218,7 +221,7 @@ def settings() -> Settings:
 
 
 def say(text: str, *, level: int = 0) -> None:
-    """A message for people. The work goes on where nobody can read it."""
+    """A message for people. A stderr that cannot be written stops nothing."""
     if settings().verbosity >= level:
         _message(printable(text, keep="\n"))
 
@@ -230,7 +233,7 @@ def say_lines(lines: Iterable[str]) -> None:
 
 
 def tell_problems(problems: Sequence[Problem]) -> None:
-    """Errors, a line each, or one line for many of a kind; told however quiet it is to be."""
+    """Errors, a line each, or one line for many of a kind; printed even with -q."""
     _tell(problems, settings())
 
 
@@ -245,9 +248,9 @@ def say_warnings(warnings: Sequence[Problem]) -> None:
 
 
 def emit(document: Any, text: str, *, data: bool = False) -> None:
-    """The command's result: one JSON document, or text, which is a table for people unless it is ``data``.
+    """The command's result: one JSON document, or text. With -q only text that is ``data`` is printed.
 
-    Raises ResourceError if stdout does not take it: a result that is lost is a failure.
+    Raises ResourceError if stdout cannot be written: a lost result is a failure.
     """
     chosen = settings()
     if chosen.as_json:
@@ -265,7 +268,8 @@ def _lines(problems: Sequence[Problem], chosen: Settings) -> list[str]:
     """A line for each problem; unless all are asked for, one line for more than a few of a kind."""
     alike: defaultdict[tuple[str, ...], list[Problem]] = defaultdict(list)
     for problem in problems:
-        kind = re.sub(r"`[^`]*`|\d+", "", problem.reason)  # the reason without names and numbers
+        # Two problems of one kind differ by the names and numbers in them.
+        kind = re.sub(r"`[^`]*`|\d+", "", problem.reason)
         alike[problem.code, kind, problem.remedy].append(problem)
     lines: list[str] = []
     for group in alike.values():
@@ -275,19 +279,20 @@ def _lines(problems: Sequence[Problem], chosen: Settings) -> list[str]:
 
 
 def _counted(group: Sequence[Problem]) -> Problem:
+    # The first is shown in full: a count alone gives nobody a file to look at.
     others = ", ".join(problem.where for problem in group[1:4])
     count = f"and {len(group) - 1} more like it: {others}, …; -v shows all"
     return replace(group[0], reason=f"{group[0].reason} ({count})")
 
 
 def _message(text: str) -> None:
-    with _best_effort():
+    with _ignoring_lost_messages():
         click.echo(text, err=True)
 
 
 @contextmanager
-def _best_effort() -> Iterator[None]:
-    """Work does not stop because its messages cannot be written; what comes later goes nowhere."""
+def _ignoring_lost_messages() -> Iterator[None]:
+    """Ignore that stderr cannot be written, and discard what is printed there from now on."""
     try:
         yield
     except OSError:
@@ -295,8 +300,11 @@ def _best_effort() -> Iterator[None]:
 
 
 def _discard(stream: Any) -> None:
-    """Point a stream at the null device, or what is left in its buffer makes Python's own end fail."""
-    with suppress(OSError, ValueError):  # no file below it
+    """Redirect a stream to the null device.
+
+    Python writes what is left in the stream's buffer when it ends, and would end with another exit code.
+    """
+    with suppress(OSError, ValueError):  # a stream in memory has no descriptor
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
         os.close(null)
@@ -312,6 +320,7 @@ def _print(text: str) -> None:
 
 
 def _print_json(document: Any, chosen: Settings) -> None:
+    # Before the attempt: after half a document on stdout a second one helps nobody.
     chosen.printed = True
     _print(printable_json(json.dumps(document, indent=2, ensure_ascii=False)))
 
@@ -321,7 +330,10 @@ def _print_json(document: Any, chosen: Settings) -> None:
 
 @contextmanager
 def progress(name: str, total: int, what: str) -> Iterator[Report]:
-    """A bar with rate and time left on a terminal, plain lines elsewhere; told the bytes read of each."""
+    """A bar with rate and time left on a terminal, plain lines elsewhere.
+
+    Yields a function to call after each item with the bytes that were read of it.
+    """
     if not settings().progress or settings().verbosity < 0:
         yield lambda nbytes: None
     elif sys.stderr.isatty():
@@ -345,15 +357,15 @@ def _bar(name: str, total: int) -> Iterator[Report]:
     def report(nbytes: int) -> None:
         nonlocal done
         done += nbytes
-        with _best_effort():
+        with _ignoring_lost_messages():
             bar.update(1, f"{done / (time.monotonic() - start) / 1e6:.1f} MB/s")
 
-    with _best_effort():
+    with _ignoring_lost_messages():
         bar.render_progress()
     try:
         yield report
     finally:
-        with _best_effort():
+        with _ignoring_lost_messages():
             bar.render_finish()
 
 

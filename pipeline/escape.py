@@ -10,6 +10,7 @@ import re
 # of writing; surrogates, which stand for bytes that are not UTF-8.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _BYTE = range(0xDC80, 0xDD00)  # where Python keeps the bytes of a name that are not UTF-8 (PEP 383)
+# What makes a spreadsheet take a cell for a formula; tab and CR are skipped before it looks.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 

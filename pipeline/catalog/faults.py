@@ -17,9 +17,9 @@ from pipeline.recipe import Recipe
 def catalog_problems(file: Path, root: Any, error: ValidationError) -> list[Problem]:
     """Every fault that pydantic found in a catalog, one problem each."""
     faults = error.errors(include_url=False)
-    # A default that depends on another key is only missing where there is another fault.
-    told = [fault for fault in faults if fault["type"] != "default_factory_not_called"]
-    return [_problem(file, root, fault) for fault in told]
+    # A default that depends on a key fails only because that key is wrong, which is a fault of its own.
+    own = [fault for fault in faults if fault["type"] != "default_factory_not_called"]
+    return [_problem(file, root, fault) for fault in own]
 
 
 def _problem(file: Path, root: Any, fault: Any) -> Problem:
@@ -63,16 +63,16 @@ def _unknown_type(where: str, fault: Any) -> Problem:
 
 
 def _document_path(loc: tuple[Any, ...]) -> list[str | int]:
-    """pydantic's location without the names of union members, which do not stand in the document.
+    """pydantic's location as a path in the document.
 
-    They follow a dataset's name, and its ``labels``.
+    pydantic also names the chosen member of a union, after a dataset's name and after ``labels``.
     """
     members = {2, 4} if loc[3:4] == ("labels",) else {2}
     return [step for position, step in enumerate(loc) if position not in members and step != "[key]"]
 
 
 def _known_keys(loc: tuple[Any, ...]) -> list[str]:
-    """Keys that the object at the parent of this location understands."""
+    """The keys that are allowed beside the one at this location."""
     parents: dict[object, type[BaseModel]] = {
         **dict.fromkeys(SOURCE_TYPES, Dataset),
         "recipe": SOURCE_TYPES[loc[2]].recipe if loc[2:3] and loc[2] in SOURCE_TYPES else Recipe,

@@ -21,12 +21,14 @@ def load_catalog(file: Path) -> Catalog:
     """
     root = read_yaml(file)
     try:
+        # Through JSON, where pydantic's strict mode takes a list for a tuple and a text for a path.
         catalog = current_model().model_validate_json(json.dumps(plain(root)))
     except ValidationError as error:
         raise ConfigError(*catalog_problems(file, root, error)) from None
     file = file.absolute()
     located = {name: _located(dataset, name, file.parent) for name, dataset in catalog.datasets.items()}
     catalog = catalog.located(file, located)
+    # Only now: places can be compared when all paths are absolute.
     check_places(catalog, _places_in_document(file, root, catalog))
     return catalog
 

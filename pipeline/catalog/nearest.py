@@ -13,6 +13,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     text = _folded(name)
     if text in folded:
         return folded[text]
+    # A name that is cut short, or longer by a suffix, is likelier than one that shares some letters.
     short = [other for other in folded if text and (other.startswith(text) or text.startswith(other))]
     close = short or difflib.get_close_matches(text, folded, n=1)
     return folded[close[0]] if close else None

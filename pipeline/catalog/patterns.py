@@ -19,6 +19,7 @@ def check_expression(expression: str) -> str:
     """The expression, if it has a group named ``label``. Raises ValueError."""
     try:
         names = re.compile(expression).groupindex
+        # `regex` allows more than `re`; only what both accept is taken.
         regex.compile(expression)
     except (re.error, regex.error) as error:
         raise ValueError(f"not a regular expression: {error}") from None
@@ -50,6 +51,7 @@ def matches_glob(path: str, glob: str) -> bool:
     match at any depth.
     """
     steps = glob.strip("/").split("/")
+    # As in .gitignore: a bare name or suffix is meant at any depth.
     steps = ["**", *steps] if len(steps) == 1 else steps
     # The lengths of all beginnings of the glob that fit the folders so far: nothing is ever tried twice.
     fitting = _with_no_folder({0}, steps)

@@ -3,7 +3,6 @@
 Places are compared with links resolved, so that two names of one folder are one place.
 """
 
-import errno
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -43,7 +42,7 @@ def check_places(catalog: Catalog, where: Mapping[str, str]) -> None:
     ``where`` gives the place in the document of each key. Raises ConfigError with all collisions.
     """
     places = list(_places(catalog))
-    problems = [*_loops(places, where), *_collisions(places, where)]
+    problems = [*_unusable(places, where), *_collisions(places, where)]
     if problems:
         raise ConfigError(*problems)
 
@@ -54,7 +53,7 @@ def check_output(path: Path, catalog: Catalog, *, name: str = "--run") -> None:
     Raises ConfigError with all collisions.
     """
     output = Place(name, "run", path)
-    problems = [*_loops([output], {}), *_collisions([*_places(catalog), output], {}, only=name)]
+    problems = [*_unusable([output], {}), *_collisions([*_places(catalog), output], {}, only=name)]
     if problems:
         raise ConfigError(*problems)
 
@@ -73,28 +72,36 @@ def _dataset_places(dataset: Dataset) -> Iterator[Place]:
         yield Place(f"{name}.labels.file", "read", dataset.labels.file)
     yield Place(f"{name}.split.file", "file", dataset.split.file)
     yield Place(f"{name}.store", "store", store)
-    yield Place(f"{name}.store", "file", dataset.quarantine_file)
+    # The quarantine lies beside the path as it is written, all else beside what a link leads to.
     real = Path(os.path.realpath(store))
-    # Only a loop of links is still a link; it is refused by itself, and no other place follows from it.
-    for folder in () if real.is_symlink() else (real, features_of(real)):
-        yield Place(f"{name}.store", "store", folder)
-        yield Place(f"{name}.store", "store", folder.with_name(f"{folder.name}.building"))
+    if store.name and real.name and not _is_loop(real):
+        yield Place(f"{name}.store", "file", dataset.quarantine_file)
+        for folder in (real, features_of(real)):
+            yield Place(f"{name}.store", "store", folder)
+            yield Place(f"{name}.store", "store", folder.with_name(f"{folder.name}.building"))
 
 
-def _loops(places: Iterable[Place], where: Mapping[str, str]) -> Iterator[Problem]:
+def _is_loop(real: Path) -> bool:
+    """Whether a path whose links were followed is a link still: then they lead back to it."""
+    return os.path.islink(real)  # noqa: PTH114 - Path's raises an error for a name that is too long
+
+
+def _unusable(places: Iterable[Place], where: Mapping[str, str]) -> Iterator[Problem]:
+    """Places that cannot be what they are to be; no other place follows from them."""
     for place in places:
-        try:
-            place.path.stat()
-        except OSError as error:
-            if error.errno == errno.ELOOP and place.kind != "sources":
-                at = where.get(place.key, place.key)
-                yield Problem(at, Code.LINK_LOOP, f"{place.path} is a link to itself", "remove the link")
+        at, real = where.get(place.key, place.key), Path(os.path.realpath(place.path))
+        if place.kind == "store" and not real.name:
+            yield Problem(at, Code.BAD_VALUE, f"{place.path} is the root of all files", REMEDY)
+        # A folder of sources that cannot be read is refused when it is listed.
+        if place.kind != "sources" and _is_loop(real):
+            yield Problem(at, Code.LINK_LOOP, f"{place.path} is a link to itself", "remove the link")
 
 
 def _collisions(
     places: Iterable[Place], where: Mapping[str, str], *, only: str | None = None
 ) -> Iterator[Problem]:
     """One problem for two keys, however many of their places collide."""
+    # A store has several places, so two datasets that share one would collide five times over.
     told = set()
     for inner, outer, same in _overlaps(places):
         keys = frozenset((inner.key, outer.key))

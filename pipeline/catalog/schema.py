@@ -32,11 +32,13 @@ def _expanded(path: Path) -> Path:
 
     def value(found: re.Match[str]) -> str:
         name = found["name"] or found["braced"]
+        # An empty variable is refused too: `$DATA/raw` must not become `/raw`.
         if name and not os.environ.get(name):
             raise PydanticCustomError("undefined_variable", "${name} has no value", {"name": name})
         return os.environ[name] if name else "$"
 
     text = re.sub(r"\$(?:(?P<name>[A-Za-z_]\w*)|\{(?P<braced>\w+)\}|\$)", value, str(path), flags=re.ASCII)
+    # A value may begin with `~` as well, so variables come first.
     home = os.path.expanduser(text)  # noqa: PTH111 - Path's raises RuntimeError
     if text.startswith("~") and home == text:
         user = text.partition("/")[0]
@@ -97,6 +99,7 @@ def _class_map(value: object) -> dict[str, str]:
     """A list of names stands for itself; a map goes from the value in the table to the name."""
     if not isinstance(value, list | dict) or not value:
         raise ValueError("give a list of class names, or a map from the label's value to the name")
+    # Index = position, so the order in the document is kept.
     names = list(value.values()) if isinstance(value, dict) else value
     if not all(isinstance(name, str) and name for name in names):
         raise ValueError("every class name is a text; put quotes around numbers")
@@ -122,6 +125,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 def _whole(fractions: dict[str, float]) -> dict[str, float]:
+    # 0.7 + 0.2 + 0.1 is a little less than 1 in binary.
     if abs(sum(fractions.values()) - 1) > 1e-9:
         raise ValueError(f"fractions add up to {sum(fractions.values()):g} instead of 1")
     return fractions

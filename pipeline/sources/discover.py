@@ -26,7 +26,7 @@ class Found:
 
 
 def find_sources(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
-    """Paths below a folder, with `/`, of everything whose name ends so in any letter case; sorted.
+    """Sorted paths below a folder, with `/`, of everything whose name has one of the suffixes in any case.
 
     Names that start with a dot are left out. Linked folders are followed, each folder once.
     """
@@ -39,12 +39,16 @@ def find_files(folder: Path, suffixes: tuple[str, ...]) -> Found:
     others: list[str] = []
     seen = set()
     for root, folders, files in os.walk(folder, onerror=_refuse_folder, followlinks=True):
+        # A link may lead back to a folder above: a folder that was seen under another name is not entered.
         status = Path(root).stat()
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
+        # A folder that is named like a source is listed, so that its reader refuses it in plain words.
         named = [name for name in folders if name.lower().endswith(suffixes)]
+        # os.walk goes into what is left here; sorted, so that the first name of a linked folder is always
+        # the same one.
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in named)
         for name in (*files, *named):
             if not name.startswith("."):
@@ -91,16 +95,20 @@ def check_folder(dataset: Dataset) -> None:
         raise ConfigError.of(dataset.path, Code.NO_FOLDER, reason, remedy)
 
 
-def part_by_name(folder: Path, sources: list[str]) -> tuple[list[str], list[Quarantined]]:
-    """The sources whose names a table or terminal can hold, and the others as quarantined."""
+def check_names(folder: Path, sources: list[str]) -> tuple[list[str], list[Quarantined]]:
+    """The sources with usable names, and the others as quarantined: not UTF-8, or with control characters."""
     shown = {source: printable(source) for source in sources}
     bad = [Quarantined(text, _bad_name(folder, source)) for source, text in shown.items() if source != text]
     return [source for source, text in shown.items() if source == text], bad
 
 
+part_by_name = check_names  # the name that the build still uses
+
+
 def _bad_name(folder: Path, source: str) -> Problem:
     try:
         source.encode("utf-8")
+    # Python gives such a name with surrogates in place of its bytes, which no encoding takes.
     except UnicodeEncodeError:
         reason = "its name is not UTF-8"
     else:
@@ -116,7 +124,7 @@ def sample_ids(sources: list[str], suffixes: tuple[str, ...]) -> dict[str, str]:
 
 
 def stem_of(name: str, suffixes: tuple[str, ...]) -> str:
-    """A file name without the one of these suffixes that it ends with, in any letter case."""
+    """A file name without its suffix, if it is one of these in any letter case."""
     suffix = next((suffix for suffix in suffixes if name.lower().endswith(suffix)), "")
     return name[: len(name) - len(suffix)] or name
 
@@ -125,6 +133,7 @@ def ambiguous_ids(folder: Path, ids: Mapping[str, str]) -> Iterator[Problem]:
     """Ids that differ only by letter case or Unicode form: not every file system can tell them apart."""
     same = defaultdict(list)
     for source, sample in ids.items():
+        # macOS keeps names in decomposed form, Windows ignores letter case: there the two would be one file.
         same[unicodedata.normalize("NFC", sample).casefold()].append(source)
     for sources in same.values():
         if len(sources) > 1:

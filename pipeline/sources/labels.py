@@ -17,7 +17,9 @@ from pipeline.sources.quarantine import Quarantined
 from pipeline.sources.samples import Listing, Sample
 from pipeline.sources.table import FIX_TABLE, TableLine, read_table, unique_lines
 
+# An error by default: a misspelt label must not drop its samples without a word.
 LEAVE_OUT = "`labels: {others: leave-out}` leaves lines of other classes out"
+# What people have in place of NIfTI, and a free program that converts it.
 CONVERTERS = {
     ".dcm": "dcm2niix",
     ".ima": "dcm2niix",
@@ -31,16 +33,17 @@ CONVERTERS = {
 
 
 def label_by_path(dataset: Dataset, labels: PathLabels, ids: Mapping[str, str]) -> Listing:
-    """Samples of the sources whose paths match; the others are unmatched or, of another class, left out."""
+    """Samples of the sources whose paths match; those of other classes are left out, the rest quarantined."""
     index = {value: position for position, value in enumerate(dataset.classes)}
-    samples, unmatched, left_out = [], [], Counter[str]()
+    samples, quarantined, left_out = [], [], Counter[str]()
     for source, sample in ids.items():
         groups = _groups(dataset, labels, source)
         label = groups["label"] if groups else None
+        # A named group that took no part in the match is None, one that matched nothing is empty.
         if groups is None or not label:
             remedy = "correct `labels.regex`, move the file, or use --allow-missing"
             reason = "its path does not match `labels.regex`"
-            unmatched.append(
+            quarantined.append(
                 Quarantined(source, Problem(str(dataset.path / source), Code.NO_LABEL, reason, remedy))
             )
         elif label not in index:
@@ -48,7 +51,7 @@ def label_by_path(dataset: Dataset, labels: PathLabels, ids: Mapping[str, str]) 
         else:
             group = groups.get("group") or ""
             samples.append(Sample(sample, index[label], group, source, dataset.path / source))
-    return Listing(_sorted(samples), tuple(unmatched), dict(sorted(left_out.items())))
+    return Listing(_sorted(samples), tuple(quarantined), dict(sorted(left_out.items())))
 
 
 def _groups(dataset: Dataset, labels: PathLabels, source: str) -> Mapping[str, str | None] | None:
@@ -60,10 +63,10 @@ def _groups(dataset: Dataset, labels: PathLabels, source: str) -> Mapping[str, s
         raise ConfigError.of(dataset.path / source, Code.SLOW_REGEX, reason, remedy) from None
 
 
-def no_match(dataset: Dataset, labels: PathLabels, unmatched: Sequence[Quarantined], total: int) -> Problem:
-    """One problem for all the sources whose paths do not match."""
-    names = ", ".join(item.source for item in unmatched[:3])
-    reason = f"`{labels.regex}` matches {total - len(unmatched)} of {total} files, not e.g. {names}"
+def no_match(dataset: Dataset, labels: PathLabels, without: Sequence[Quarantined], total: int) -> Problem:
+    """One problem for all the sources ``without`` a match, of ``total``."""
+    names = ", ".join(item.source for item in without[:3])
+    reason = f"`{labels.regex}` matches {total - len(without)} of {total} files, not e.g. {names}"
     remedy = "correct `labels.regex`, move the files, or use --allow-missing"
     return Problem(str(dataset.path), Code.NO_LABEL, reason, remedy)
 
@@ -88,25 +91,27 @@ def label_by_table(
     excluded: Iterable[str] = (),
     others: Iterable[str] = (),
 ) -> Listing:
-    """Samples of the sources that the table names; lines that name ``excluded`` sources say nothing.
+    """Samples of the sources that the table names; lines about ``excluded`` sources are ignored.
 
-    ``others`` are files of other types, to tell why a line has no source. Raises ConfigError with every
+    ``others`` are files of other types, to explain why a line has no source. Raises ConfigError with every
     fault of the table.
     """
     lines, warnings = unique_lines(read_table(labels))
     matched = _match(lines, _by_name((*ids, *excluded), dataset.source_type.suffixes))
     wanted = {source: line for source, line in matched.lines.items() if source in ids}
-    strangers = [line for line in (*wanted.values(), *matched.missing) if line.label not in dataset.classes]
+    # A line of another class keeps its source from being one without a label.
+    other_lines = [line for line in (*wanted.values(), *matched.missing) if line.label not in dataset.classes]
     missing = [line for line in matched.missing if line.label in dataset.classes]
-    unmatched = list(_no_file(dataset, missing, others))
+    quarantined = list(_no_file(dataset, missing, others))
     problems = list(matched.problems)
-    if strangers and labels.others == "refuse":
-        problems.append(_unknown_labels(strangers, dataset))
+    if other_lines and labels.others == "refuse":
+        problems.append(_unknown_labels(other_lines, dataset))
     if problems:
-        raise ConfigError(*problems, *(item.problem for item in unmatched))
-    unmatched += [_no_label(dataset, labels, source) for source in ids if source not in wanted]
-    left_out = dict(sorted(Counter(line.label for line in strangers).items()))
-    return Listing(_samples(dataset, ids, wanted), tuple(unmatched), left_out, tuple(warnings))
+        # A wrong table is often one of other files, so missing files are shown even where they are allowed.
+        raise ConfigError(*problems, *(item.problem for item in quarantined))
+    quarantined += [_no_label(dataset, labels, source) for source in ids if source not in wanted]
+    left_out = dict(sorted(Counter(line.label for line in other_lines).items()))
+    return Listing(_samples(dataset, ids, wanted), tuple(quarantined), left_out, tuple(warnings))
 
 
 def _samples(dataset: Dataset, ids: Mapping[str, str], lines: Mapping[str, TableLine]) -> tuple[Sample, ...]:
@@ -123,7 +128,7 @@ def _sorted(samples: Iterable[Sample]) -> tuple[Sample, ...]:
 
 
 def _by_name(sources: Iterable[str], suffixes: tuple[str, ...]) -> Mapping[str, list[str]]:
-    """What a table may call a file, its path or its name with or without suffixes → the files meant."""
+    """From each name that a table may use, path or file name with or without suffix, to the files it fits."""
     named: defaultdict[str, list[str]] = defaultdict(list)
     for source in sources:
         name = PurePosixPath(source).name
@@ -133,6 +138,7 @@ def _by_name(sources: Iterable[str], suffixes: tuple[str, ...]) -> Mapping[str, 
 
 
 def _match(lines: Iterable[TableLine], by_name: Mapping[str, list[str]]) -> _Matched:
+    """Find the source of each line. A line of another class has a source as well, which needs no label."""
     found: dict[str, TableLine] = {}
     missing, problems = [], []
     for line in lines:
@@ -151,6 +157,7 @@ def _match(lines: Iterable[TableLine], by_name: Mapping[str, list[str]]) -> _Mat
 
 
 def _line_problem(line: TableLine, named: list[str]) -> Problem | None:
+    # Tables come from Windows too, where `C:` and a backslash lead out of the folder.
     windows = PureWindowsPath(line.id)
     for text in (line.id, line.label, line.group):
         if printable(text) != text:
@@ -171,15 +178,16 @@ def _line_problem(line: TableLine, named: list[str]) -> Problem | None:
 # --- labels that are no class -------------------------------------------------------------------
 
 
-def _unknown_labels(strangers: Sequence[TableLine], dataset: Dataset) -> Problem:
+def _unknown_labels(other_lines: Sequence[TableLine], dataset: Dataset) -> Problem:
     """One problem for all labels that are no class, with the lines of each and the nearest class."""
     lines: defaultdict[str, list[TableLine]] = defaultdict(list)
-    for line in sorted(strangers, key=lambda line: int(line.number)):
+    for line in sorted(other_lines, key=lambda line: int(line.number)):
         lines[line.label].append(line)
     shown = [_in_lines(label, found) for label, found in list(lines.items())[:5]]
     more = f" and {len(lines) - 5} more labels" if len(lines) > 5 else ""
     verb = "are not among" if len(lines) > 1 else "is not one of"
     reason = f"{', '.join(shown)}{more} {verb} {', '.join(dataset.classes)}"
+    # Each suggestion once: several misspellings may be of one class.
     close = [found for found in (_nearest_class(label, dataset) for label in lines) if found]
     meant = f"did you mean {', '.join(f'`{name}`' for name in dict.fromkeys(close))}? " if close else ""
     first = next(iter(lines.values()))[0]
@@ -194,7 +202,10 @@ def _in_lines(label: str, lines: Sequence[TableLine]) -> str:
 
 
 def _nearest_class(label: str, dataset: Dataset) -> str | None:
-    """The value of a class that a label was perhaps meant to be; the class's name counts as its value."""
+    """The value of the class that a label was probably meant to be.
+
+    People write the class's name where the table has a number for it, so names are compared as well.
+    """
     values = {name: value for value, name in dataset.classes.items()}
     close = nearest(label, [*dataset.classes, *values])
     return values.get(close, close) if close and close not in dataset.classes else close

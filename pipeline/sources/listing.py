@@ -12,10 +12,10 @@ from pipeline.errors import Code, ConfigError, Problem
 from pipeline.sources.discover import (
     ambiguous_ids,
     check_folder,
+    check_names,
     choose,
     count_suffixes,
     find_files,
-    part_by_name,
     sample_ids,
 )
 from pipeline.sources.labels import label_by_path, label_by_table, misspelt_labels, no_match, other_type
@@ -26,16 +26,17 @@ def list_samples(dataset: Dataset, *, allow_missing: bool = False) -> Listing:
     """List a dataset's samples.
 
     Raises ConfigError, with all faults, for a folder or table that cannot be read, ids that are
-    ambiguous, labels that are not among the classes or all the same, and, unless ``allow_missing``,
+    ambiguous, labels that are no class or all the same, and, unless ``allow_missing``,
     for names that cannot be used, files without a label and labels without a file.
     """
     check_folder(dataset)
     listing, total = _list(dataset)
-    if listing.unmatched and not allow_missing:
-        raise ConfigError(*_unmatched_problems(dataset, listing, total))
+    if listing.quarantined and not allow_missing:
+        raise ConfigError(*_quarantine_problems(dataset, listing, total))
     if not listing.samples:
         raise ConfigError(_no_samples(dataset, listing, total))
     labels = {sample.label for sample in listing.samples}
+    # Almost always a wrong column or class map, and it would be found only after hours of building.
     if len(labels) == 1:
         reason = f"all {len(listing.samples)} samples are {dataset.class_names[labels.pop()]}"
         remedy = "nothing can be learned from one class: check `labels` and `classes`, or add another"
@@ -46,7 +47,8 @@ def list_samples(dataset: Dataset, *, allow_missing: bool = False) -> Listing:
 def _list(dataset: Dataset) -> tuple[Listing, int]:
     """What there is, and the number of sources that should have a label."""
     found = find_files(dataset.path, dataset.source_type.suffixes)
-    sources, badly_named = part_by_name(dataset.path, list(found.sources))
+    # Names come first: globs, ids and labels may rely on text that can be printed and stored.
+    sources, badly_named = check_names(dataset.path, list(found.sources))
     sources, excluded = choose(sources, dataset)
     ids = sample_ids(sources, dataset.source_type.suffixes)
     problems = list(ambiguous_ids(dataset.path, ids))
@@ -57,10 +59,11 @@ def _list(dataset: Dataset) -> tuple[Listing, int]:
     else:
         table = dataset.labels.file
         listing = label_by_table(dataset, dataset.labels, ids, excluded=excluded, others=found.others)
+    # The table often lies beside the scans; it is used, so it is not counted as ignored.
     others = [path for path in found.others if dataset.path / path != table]
     listing = replace(
         listing,
-        unmatched=(*badly_named, *listing.unmatched),
+        quarantined=(*badly_named, *listing.quarantined),
         warnings=(*listing.warnings, *misspelt_labels(str(table), listing.left_out, dataset)),
         ignored=count_suffixes(others),
         excluded=len(excluded),
@@ -68,9 +71,9 @@ def _list(dataset: Dataset) -> tuple[Listing, int]:
     return listing, len(ids)
 
 
-def _unmatched_problems(dataset: Dataset, listing: Listing, total: int) -> Iterator[Problem]:
-    """Of paths that do not match, one problem says all; a table has a line to correct for each."""
-    others = list(listing.unmatched)
+def _quarantine_problems(dataset: Dataset, listing: Listing, total: int) -> Iterator[Problem]:
+    """One problem for all paths that do not match, and one for each file or line of a table to correct."""
+    others = list(listing.quarantined)
     if isinstance(dataset.labels, PathLabels):
         not_matching = [item for item in others if item.problem.code == Code.NO_LABEL]
         others = [item for item in others if item.problem.code != Code.NO_LABEL]
@@ -88,6 +91,7 @@ def _no_samples(dataset: Dataset, listing: Listing, total: int) -> Problem:
         reason += f"; the labels there are, such as {labels}, are none of {', '.join(dataset.classes)}"
     if listing.excluded:
         reason += f"; `include` and `exclude` leave out {listing.excluded}"
+    # Beside sources of the right type, other files are usually notes and tables.
     if not total and listing.ignored:
         reason += f"; there are {listing.ignored_text}"
         remedy = next(filter(None, map(other_type, listing.ignored)), remedy)

@@ -37,6 +37,7 @@ def write_quarantine(path: Path, quarantined: Sequence[Quarantined]) -> None:
         cells = (item.source, problem.code, *said, item.source_sha256)
         writer.writerow([table_cell(cell) for cell in cells])
     content = text.getvalue().encode("utf-8", "surrogateescape")
+    # An unchanged list keeps its date, so that a build that does nothing changes no file.
     if not path.exists() or path.read_bytes() != content:
         write_durably(path, content)
 
@@ -48,6 +49,7 @@ def read_quarantine(path: Path) -> tuple[Quarantined, ...]:
         rows = list(csv.reader(io.StringIO(text, newline="")))
     except (OSError, csv.Error):
         return ()
+    # The list only saves work: whatever cannot be read is converted again.
     if not rows or tuple(rows[0]) != COLUMNS:
         return ()
     return tuple(_entry(cells) for cells in rows[1:] if len(cells) == len(COLUMNS))

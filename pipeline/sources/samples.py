@@ -27,17 +27,22 @@ class Sample:
 class Listing:
     """The samples of a dataset, sorted by id, and everything else that was found.
 
-    ``unmatched`` are files without a label, labels without a file, and names that cannot be used.
+    ``quarantined`` are files without a label, labels without a file, and names that cannot be used.
     ``left_out`` counts files by a label that is no class, ``ignored`` files of other types by suffix
     ("": none), ``excluded`` the sources that ``include`` and ``exclude`` leave out.
     """
 
     samples: tuple[Sample, ...]
-    unmatched: tuple[Quarantined, ...] = ()
+    quarantined: tuple[Quarantined, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[Problem, ...] = ()
     ignored: Mapping[str, int] = field(default_factory=dict)
     excluded: int = 0
+
+    @property
+    def unmatched(self) -> tuple[Quarantined, ...]:
+        """The name of ``quarantined`` that check and build still use."""
+        return self.quarantined
 
     @property
     def ignored_text(self) -> str:

@@ -35,7 +35,10 @@ class TableLine:
 
 
 def unique_lines(lines: list[TableLine]) -> tuple[list[TableLine], list[Problem]]:
-    """Drop lines that say again what an earlier one said; refuse those that contradict it."""
+    """Drop lines that repeat an earlier one, with a warning each.
+
+    Raises ConfigError for lines that contradict an earlier one.
+    """
     first: dict[str, TableLine] = {}
     problems, warnings = [], []
     for line in lines:
@@ -44,7 +47,7 @@ def unique_lines(lines: list[TableLine]) -> tuple[list[TableLine], list[Problem]
             continue
         if replace(line, where=earlier.where) == earlier:
             warnings.append(
-                Problem(line.where, Code.DUPLICATE_ID, f"`{line.id}` stands twice", "remove one line")
+                Problem(line.where, Code.DUPLICATE_ID, f"`{line.id}` is listed twice", "remove one line")
             )
         else:
             reason = f"`{line.id}` has another label, group or hash in {earlier.where}"
@@ -63,6 +66,7 @@ def read_table(labels: TableLabels) -> list[TableLine]:
     _check_header(labels.file, header, [name for name in wanted if name])
     if len(rows) == 1:
         raise ConfigError.of(labels.file, Code.EMPTY_TABLE, "it has a header but no lines", FIX_TABLE)
+    # A missing comma shifts all cells after it: such a line is never guessed at.
     ragged = [str(number) for number, cells in rows if len(cells) != len(header)]
     if ragged:
         reason = f"line {', '.join(ragged)}: not {len(header)} columns as in the header"
@@ -97,6 +101,7 @@ def _table_text(file: Path) -> str:
     if "\0" in text:
         where = _where(file, data, data.index(0))
         raise ConfigError.of(where, Code.NUL_BYTE, "it holds a NUL byte", "save it as plain text, UTF-8")
+    # The csv module would take such a file for one line.
     if "\r" in text.replace("\r\n", ""):
         raise ConfigError.of(
             file, Code.LINE_ENDS, "its lines end with CR alone", "save it with LF or CRLF line ends"
@@ -128,9 +133,10 @@ def _csv_rows(file: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 def _check_header(file: Path, header: list[str], wanted: list[str]) -> None:
     if not header:
         raise ConfigError.of(file, Code.EMPTY_TABLE, "the file is empty", FIX_TABLE)
+    # csv.DictReader would silently keep the last one.
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
-        raise ConfigError.of(f"{file}:1", Code.DUPLICATE_COLUMN, f"`{twice[0]}` stands twice", FIX_TABLE)
+        raise ConfigError.of(f"{file}:1", Code.DUPLICATE_COLUMN, f"`{twice[0]}` is given twice", FIX_TABLE)
     missing = [name for name in wanted if name not in header]
     if missing:
         found = f"{len(header)} column{'s' * (len(header) > 1)}: {', '.join(map(repr, header))}"

@@ -101,6 +101,16 @@ def test_a_link_to_itself_is_no_place(load, tmp_path, refusal, old, key):
     assert key in problem.where
 
 
+@pytest.mark.parametrize("root", ["/", "/..", "/tmp/.."])
+def test_the_root_is_no_store(load, refusal, root):
+    found = refusal(ConfigError, lambda: load({"cache/a.zarr": root}))
+    assert (found[0].code, "a.store" in found[0].where) == ("bad-value", True)
+
+
+def test_a_name_that_is_too_long_is_left_to_those_who_use_it(load):
+    load({"cache/a.zarr": "x" * 300})
+
+
 RUNS = {
     "runs/a": None,
     "cache": "a.store",

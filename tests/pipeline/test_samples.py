@@ -59,7 +59,7 @@ def test_a_table_names_files_with_or_without_suffix_and_folder(dataset, tmp_path
         tmp_path / "raw/a.nii",
         tmp_path / "raw/sub/b.nii.gz",
     ]
-    assert (listing.unmatched, listing.warnings, dict(listing.left_out)) == ((), (), {})
+    assert (listing.quarantined, listing.warnings, dict(listing.left_out)) == ((), (), {})
 
 
 @pytest.mark.parametrize("order", list(permutations(["x.nii,1,P0", "y.nii,2,P1", "z.nii,1,P2"])))
@@ -216,7 +216,7 @@ def test_L9_allow_missing_puts_them_into_quarantine(dataset):
     files, table = ["a.nii", "d.nii", "x.nii", "sub/y.nii"], [HEADER, "a,1,P", "b,1,P", "c,2,Q", "d,2,R"]
     listing = list_samples(dataset(files, table), allow_missing=True)
     assert pairs(listing) == [("a", 0, "P", "a.nii"), ("d", 1, "R", "d.nii")]
-    assert sorted((item.source, item.problem.code) for item in listing.unmatched) == [
+    assert sorted((item.source, item.problem.code) for item in listing.quarantined) == [
         ("b", "no-file"),
         ("c", "no-file"),
         ("sub/y.nii", "no-label"),
@@ -411,7 +411,7 @@ def test_paths_that_do_not_match(dataset, tmp_path, refusal, regex):
     assert problem.reason == f"`{regex}` matches 2 of 3 files, not e.g. v_ski_g1.avi"
     listing = list_samples(ucf, allow_missing=True)
     assert [sample.id for sample in listing.samples] == ["v_Mix_g1", "v_Row_g1"]
-    assert [item.source for item in listing.unmatched] == ["v_ski_g1.avi"]
+    assert [item.source for item in listing.quarantined] == ["v_ski_g1.avi"]
 
 
 def test_names_that_are_not_utf8(dataset, tmp_path):
@@ -422,7 +422,7 @@ def test_names_that_are_not_utf8(dataset, tmp_path):
     (tmp_path / "raw" / name).touch()
     listing = list_samples(ucf, allow_missing=True)
     assert [sample.source for sample in listing.samples] == good
-    assert [(item.source, item.problem.code) for item in listing.unmatched] == [
+    assert [(item.source, item.problem.code) for item in listing.quarantined] == [
         (r"\xff/v_Row_g02_c01.avi", "bad-name")
     ]
     with pytest.raises(ConfigError, match="bad-name"):
@@ -440,8 +440,8 @@ def test_names_with_control_characters(dataset, tmp_path, control):
     ucf = dataset([*good, *bad], type_="video", labels=UCF, classes="[Row, Mix]")
     listing = list_samples(ucf, allow_missing=True)
     assert [sample.source for sample in listing.samples] == good
-    assert [item.problem.code for item in listing.unmatched] == ["bad-name", "bad-name"]
-    assert {item.source for item in listing.unmatched} == {printable(name) for name in bad}
+    assert [item.problem.code for item in listing.quarantined] == ["bad-name", "bad-name"]
+    assert {item.source for item in listing.quarantined} == {printable(name) for name in bad}
     with pytest.raises(ConfigError, match="bad-name") as caught:
         list_samples(ucf)
     assert "control character" in caught.value.problems[0].reason
@@ -509,7 +509,7 @@ def test_a_table_may_be_limited_to_some_classes(dataset, tmp_path):
     ct = dataset(["a.nii", "b.nii", "c.nii", "d.nii", "e.nii"], table, labels=OTHERS)
     listing = list_samples(ct)
     assert [sample.id for sample in listing.samples] == ["a", "b"]
-    assert (dict(listing.left_out), listing.unmatched, listing.warnings) == ({"3": 3, "4": 1}, (), ())
+    assert (dict(listing.left_out), listing.quarantined, listing.warnings) == ({"3": 3, "4": 1}, (), ())
 
 
 def test_a_label_left_out_that_is_like_a_class_is_a_warning(dataset, tmp_path):
@@ -576,7 +576,7 @@ def test_globs_choose_sources(dataset):
     ct = dataset(files, table).model_copy(update={"exclude": ("localizer", "*_scout.nii")})
     listing = list_samples(ct)
     assert [sample.id for sample in listing.samples] == ["a", "b", "c"]
-    assert (listing.excluded, listing.unmatched) == (2, ())
+    assert (listing.excluded, listing.quarantined) == (2, ())
     ct = ct.model_copy(update={"include": ("*.nii",), "exclude": ("x/**",)})
     assert [sample.id for sample in list_samples(ct).samples] == ["a", "b", "e_scout"]
     ct = ct.model_copy(update={"include": ("x/*.nii", "b.nii"), "exclude": ()})
