@@ -11,6 +11,7 @@ from pipeline.errors import IntegrityError, SourceError
 from pipeline.readers.reading import check_regular_file
 from pipeline.sources import Sample, list_samples, read_quarantine
 from pipeline.store import Header, Row, is_store, open_store
+from pipeline.store.verify import check_sizes
 
 NAMED = 3  # sources named in a reason; the rest is counted
 
@@ -43,11 +44,14 @@ def status(dataset: Dataset, *, quick: bool = False) -> Status:
         except IntegrityError as error:
             state, reasons = "damaged", [str(problem) for problem in error.problems]
         else:
+            damage = check_sizes(store)
             rows = {row.source: row for row in store.rows}
             reasons = list(_header_reasons(dataset, store.header))
             reasons += _sample_reasons(samples, rows, quarantined)
             reasons += [] if quick else _content_reasons(samples, rows, quarantined)
             state, digest, count = "stale" if reasons else "built", store.digest, len(rows)
+            if damage:
+                state, reasons = "damaged", [str(problem) for problem in damage]
     return Status(dataset.name, state, count, digest, tuple(reasons), len(quarantined), unfinished)
 
 

@@ -8,11 +8,12 @@ from pipeline.errors import ConfigError, IntegrityError, Problem
 from pipeline.files import sync_directory
 from pipeline.store.format import Header, Row
 from pipeline.store.layout import write_store
-from pipeline.store.open import Store, is_store, open_store
+from pipeline.store.open import Store, open_store, recover_store
+from pipeline.store.root import is_store
 
 
 def published(target: Path) -> tuple[Store | None, tuple[Problem, ...]]:
-    """The store that is published now; one that is damaged is built anew, and said so."""
+    """The store that is published now, or what can be recovered of it, and what is damaged."""
     if not is_store(target):
         return None, ()
     try:
@@ -20,7 +21,7 @@ def published(target: Path) -> tuple[Store | None, tuple[Problem, ...]]:
     except IntegrityError as error:
         if error.problems[0].code in ("store-format", "foreign-store"):
             raise
-        return None, error.problems
+        return recover_store(target, error.problems), error.problems
 
 
 def publish(workspace: Path, store: Path, header: Header, rows: Sequence[Row], chunks: Sequence[Path]) -> str:
@@ -47,7 +48,7 @@ def publish_changes(
     chunks: Sequence[Path],
 ) -> tuple[str, bool]:
     """Publish unless the previous store is just that; its digest, and whether it was published."""
-    if previous is not None:
+    if previous is not None and not previous.damage:
         before = (previous.header.dataset, previous.header.recipe, previous.header.classes, previous.rows)
         in_place = all(chunk == previous.chunk(index) for index, chunk in enumerate(chunks))
         if in_place and before == (header.dataset, header.recipe, header.classes, tuple(rows)):

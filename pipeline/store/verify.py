@@ -35,14 +35,20 @@ def verify(path: Path, *, quick: bool = False, threads: int = 1) -> Verification
         return Verification(path, 0, 0, error.problems, ())
     indices = range(len(store.rows))
     if quick:
-        found = [_check_size(store, index) for index in indices]
+        damaged = check_sizes(store)
     else:
         with ThreadPoolExecutor(threads) as pool:
             found = list(pool.map(lambda index: _check_bytes(store, index), indices))
-    damaged = [problem for problem in found if problem]
+        damaged = [problem for problem in found if problem]
     links, unexpected = _strangers(store)
     nbytes = len(store.rows) * (store.header.volume_bytes + CRC_BYTES)
     return Verification(path, len(store.rows), nbytes, (*damaged, *links), tuple(unexpected))
+
+
+def check_sizes(store: Store) -> list[Problem]:
+    """What the sizes of a store's volumes tell: those that are missing, cut or too long."""
+    found = (_check_size(store, index) for index in range(len(store.rows)))
+    return [problem for problem in found if problem]
 
 
 def _check_bytes(store: Store, index: int) -> Problem | None:
