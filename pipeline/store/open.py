@@ -13,8 +13,10 @@ from zarr.storage import LocalStore
 from pipeline.errors import IntegrityError, Problem
 from pipeline.files import file_sha256
 from pipeline.store.chunks import describe_chunk, packed_checksum, read_chunk, read_whole, swapped
-from pipeline.store.format import CHECKSUMS, COLUMNS, REBUILD, ROOT, Header, Row, digest_of
+from pipeline.store.format import CHECKSUMS, COLUMNS, COPY, REBUILD, Header, Row, digest_of
 from pipeline.store.root import NO_FILE, Root, read_root, sound_roots
+
+TABLE = tuple(f"{column}/" for column in COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ def open_store(path: Path | str) -> Store:
     root = read_root(path)
     for name, sha256 in root.files.items():
         _check_file(path / name, sha256)
-    rows = read_rows(path)
-    if not holds(root, rows):
+    rows = _read_rows(path)
+    if not _holds(root, rows):
         raise IntegrityError.of(
             path, "digest-mismatch", "the table is not the one that was published", REBUILD
         )
@@ -86,20 +88,20 @@ def recover_store(path: Path, damage: tuple[Problem, ...]) -> Store | None:
     written again from the rest. The store has no ``checksums``; its volumes must be read one by one.
     """
     for root in sound_roots(path):
-        names = [f"{column}/{name}" for column in COLUMNS for name in (ROOT, "c/0")]
         try:
-            for name in names:
-                _check_file(path / name, root.files[name])
+            for name, sha256 in root.files.items():
+                if name.startswith(TABLE) and name != COPY:
+                    _check_file(path / name, sha256)
         except (IntegrityError, OSError):
             continue
-        rows = read_rows(path)
-        if holds(root, rows):
+        rows = _read_rows(path)
+        if _holds(root, rows):
             return Store(path, root.header, rows, root.digest, (), damage)
     return None
 
 
-def holds(root: Root, rows: Sequence[Row]) -> bool:
-    """Whether these are the rows that a root speaks of."""
+def _holds(root: Root, rows: Sequence[Row]) -> bool:
+    """Whether these rows are those that a root was written for."""
     return (
         len(rows) == root.samples and digest_of(root.header.recipe, root.header.classes, rows) == root.digest
     )
@@ -114,8 +116,7 @@ def _check_file(path: Path, sha256: str) -> None:
         raise IntegrityError.of(path, "metadata-damaged", "its content has changed", REBUILD)
 
 
-def read_rows(path: Path) -> tuple[Row, ...]:
-    """The rows of the table, whose files have been checked."""
+def _read_rows(path: Path) -> tuple[Row, ...]:
     columns = [read_column(path / column) for column in COLUMNS]
     return tuple(Row(*values) for values in zip(*columns, strict=True))
 
