@@ -3,7 +3,6 @@
 Data goes to stdout, messages and progress to stderr.
 """
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -25,9 +24,7 @@ if TYPE_CHECKING:
     from pipeline.build.worker import Result
     from pipeline.catalog.schema import Dataset
     from pipeline.sources import Quarantined
-    from pipeline.split import Split
     from pipeline.status import Status
-    from pipeline.store import Store
     from pipeline.store.verify import Verification
 
 QUARANTINED, DAMAGED = 3, 4
@@ -54,6 +51,10 @@ _MEMORY_LIMIT = click.option(
     default="auto",
     show_default=True,
     help="Memory of one worker, such as 4GB (local workers).",
+)
+
+_STALE_OK = click.option(
+    "--stale-ok", is_flag=True, help="Go on although the catalog asks for another recipe or other classes."
 )
 
 
@@ -287,79 +288,31 @@ def _verification_text(item: "Verification", quick: bool) -> str:
 
 @main.command()
 @_DATASETS
-@click.option("--check", "only_check", is_flag=True, help="Write nothing; find leaks in the split file.")
+@click.option("--check", is_flag=True, help="Find leaks in the split that is there; write nothing.")
 @click.option(
-    "--export", "form", metavar="FORMAT", help="Also write it as nnunet, ucf, covidx, monai or csv."
+    "--export", metavar="FORMAT", help="Write the split that is there as nnunet, ucf, covidx, monai or csv."
 )
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for --export.")
-@click.option("--import", "given", type=click.Path(path_type=Path), help="Take the parts from a file.")
+@click.option("--import", "given", type=click.Path(path_type=Path), help="Take the lists from a file.")
+@click.option("--folds", type=click.IntRange(min=2), help="Number of equal folds.  [default: the catalog's]")
 @click.option(
-    "--folds", type=click.IntRange(min=2), help="Draw so many equal parts.  [default: the catalog's]"
+    "--fold", type=click.IntRange(min=0), help="Number of the fold that validates; the others train."
 )
-@click.option("--fold", type=click.IntRange(min=0), help="Of folds, drawn or imported: this one validates.")
+@click.option("--force", is_flag=True, help="Replace a split, or exported lists, that are there.")
+@_STALE_OK
 @console.common
-def split(
-    names: tuple[str, ...],
-    only_check: bool,
-    form: str | None,
-    out: Path | None,
-    given: Path | None,
-    folds: int | None,
-    fold: int | None,
-) -> int:
-    """Divide stores into parts, stratified and grouped, and write the split files."""
-    from pipeline.split import check_split, export_split, import_split, read_split, split_table, write_split
-    from pipeline.store import open_store
+def split(names: tuple[str, ...], **options: Any) -> int:
+    """Divide stores into train, val and test, stratified and grouped, and write the split files."""
+    from pipeline import split as splits
 
-    datasets = _datasets(names)
-    if (given or out) and len(datasets) != 1:
-        raise click.UsageError("--import and --out are for one dataset; name it")
-    splits, problems = [], []
-    for dataset in datasets:
-        store, file = open_store(dataset.store), dataset.split.file
-        if only_check:
-            splits.append(read_split(file))
-        else:
-            drawn = import_split(given, store, fold=fold) if given else _draw(dataset, store, folds, fold)
-            splits.append(drawn)
-            write_split(file, splits[-1])
-            console.say(f"{dataset.name}: wrote {file}")
-        for warning in splits[-1].warnings:
-            console.say(f"warning: {warning}")
-        problems += check_split(splits[-1], store, where=file) if only_check else []
-        if form:
-            for path in export_split(splits[-1], store, form, out or file.parent):
-                console.say(f"{dataset.name}: wrote {path}")
+    updates = splits.plan_updates(_datasets(names), splits.Request(**options))
+    for update in updates:
+        for line in splits.write_update(update):
+            console.say(line)
+    problems = [problem for update in updates for problem in update.problems]
     console.tell_problems(problems)
-    document = {
-        "splits": [_split_document(item) for item in splits],
-        "problems": [asdict(p) for p in problems],
-    }
-    console.emit(document, "\n\n".join(f"{item.dataset}\n{split_table(item)}" for item in splits))
+    console.emit(splits.updates_json(updates), splits.updates_text(updates))
     return DAMAGED if problems else 0
-
-
-def _split_document(split: "Split") -> dict[str, Any]:
-    from pipeline.split import split_json
-
-    document: dict[str, Any] = json.loads(split_json(split))
-    return document
-
-
-def _draw(dataset: "Dataset", store: "Store", folds: int | None, fold: int | None) -> "Split":
-    """A split as catalog and options ask for; the test part of an earlier one stays as it is."""
-    from pipeline.split import choose_fold, equal_folds, make_split, read_split
-
-    plan, folds = dataset.split, folds or dataset.split.folds
-    drawn = make_split(
-        store,
-        fractions=equal_folds(folds) if folds else plan.fractions,
-        seed=plan.seed,
-        method=None if plan.method == "auto" else plan.method,
-        grouped=plan.group == "auto",
-        frozen=read_split(plan.file) if plan.file.exists() and "test" in plan.fractions else None,
-    )
-    return drawn if fold is None else choose_fold(drawn, fold)
 
 
 # --- features, train and evaluate ---------------------------------------------------------------
