@@ -73,7 +73,7 @@ def open_staging(store: Path) -> Iterator[Staging]:
     is in the way, ResourceError if the place cannot be written.
     """
     check_place(store)
-    root = store.with_name(store.name + ".building")
+    root = folder_of(store)
     try:
         with _locked(root, store):
             if not _is_ours(root):
@@ -96,6 +96,18 @@ def read_entry(path: Path) -> Entry | None:
         return Entry(**fields, problem=Problem(**problem) if problem else None)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def unfinished(store: Path, recipe_sha256: str) -> int:
+    """Number of sources that a build of this recipe had done when it was stopped; the next one keeps them."""
+    journal = folder_of(store) / "journal"
+    entries = (read_entry(path) for path in journal.glob("*.json"))
+    return sum(entry is not None and entry.recipe_sha256 == recipe_sha256 for entry in entries)
+
+
+def folder_of(store: Path) -> Path:
+    """Where the staging folder of a store lies: beside it."""
+    return store.with_name(store.name + ".building")
 
 
 def write_entry(path: Path, entry: Entry) -> None:
