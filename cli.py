@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from pipeline.build.worker import Result
     from pipeline.catalog.schema import Dataset
     from pipeline.sources import Quarantined
-    from pipeline.status import Status
-    from pipeline.store.verify import Verification
 
 QUARANTINED, DAMAGED = 3, 4
 
@@ -220,67 +218,40 @@ def _read_by(report: console.Report) -> "Callable[[Result], None]":
 @console.common
 def status(names: tuple[str, ...], quick: bool) -> int:
     """Say for each dataset whether its store is built, stale (and why), missing, or damaged."""
-    from pipeline.status import status as find_status
+    from pipeline import status as states
 
-    found = [find_status(dataset, quick=quick) for dataset in _datasets(names)]
-    console.emit(
-        {"datasets": [asdict(item) for item in found]}, "\n".join(_status_text(item) for item in found)
-    )
-    return DAMAGED if any(item.state == "damaged" for item in found) else 0
-
-
-def _status_text(item: "Status") -> str:
-    lines = [f"{item.dataset}: {item.state}, {item.samples} samples, {item.quarantined} sources quarantined"]
-    lines += [f"  {reason}" for reason in item.reasons]
-    if item.unfinished:
-        lines.append(
-            f"  an unfinished build has done {item.unfinished} sources; `viptt build` goes on from there"
-        )
-    return "\n".join(lines)
+    found = [states.status(dataset, quick=quick) for dataset in _datasets(names)]
+    console.emit(states.status_json(found), "\n".join(map(states.status_text, found)))
+    return max(item.exit_code for item in found)
 
 
 @main.command()
 @_DATASETS
 @click.option("--quick", is_flag=True, help="Compare sizes only, not bytes.")
-@click.option("--repair", is_flag=True, help="Build again what is damaged, from its sources.")
+@click.option("--repair", is_flag=True, help="Make again what is damaged; the store stays what it was.")
 @click.option("--strict", is_flag=True, help="Files that do not belong to the store are an error, too.")
 @console.common
 def verify(names: tuple[str, ...], quick: bool, repair: bool, strict: bool) -> int:
     """Check every byte of the stores, and of their features, against the hashes of their publishing."""
-    from pipeline.store import features_of, is_store
+    from pipeline.build import Options, default_workers
+    from pipeline.build import repair as repairs
     from pipeline.store.verify import verify as check_store
 
-    found = []
+    options, found = Options(workers=default_workers(os.cpu_count() or 1)), []
     for dataset in _datasets(names):
-        features = features_of(dataset.store)
-        for store in (dataset.store, features) if is_store(features) else (dataset.store,):
-            found.append(check_store(store, quick=quick, threads=os.cpu_count() or 1))
-            console.tell_problems(found[-1].damaged)
-            for name in found[-1].unexpected:
-                console.say(f"warning: {store / name}: unexpected: it is no part of the store → remove it")
-            if repair and found[-1].damaged and store == dataset.store:
-                found[-1] = _repaired(dataset, found[-1])
-    document = [{**asdict(item), "store": str(item.store)} for item in found]
-    console.emit({"stores": document}, "\n".join(_verification_text(item, quick) for item in found))
+        for path in repairs.stores_of(dataset):
+            item = check_store(path, quick=quick, threads=options.workers)
+            console.tell_problems(item.damaged)
+            console.say_lines(repairs.verification_lines(item))
+            if repair and item.damaged and path == dataset.store:
+                with console.progress(dataset.name, len(item.damaged), "volumes") as report:
+                    done = repairs.repair(dataset, options, report=_read_by(report))
+                console.say(repairs.repair_text(done))
+                item = check_store(path, threads=options.workers)
+            found.append(item)
+    lines = [repairs.verification_text(item, quick=quick) for item in found]
+    console.emit(repairs.verifications_json(found), "\n".join(lines))
     return DAMAGED if any(item.damaged or (strict and item.unexpected) for item in found) else 0
-
-
-def _repaired(dataset: "Dataset", before: "Verification") -> "Verification":
-    """A build keeps what is intact and converts the rest again; then the store is checked once more."""
-    from pipeline import build as builder
-    from pipeline.store.verify import verify as check_store
-
-    options = builder.Options(workers=os.cpu_count() or 1)
-    plan = builder.make_plan(dataset, options)
-    with console.progress(plan.dataset.name, len(plan.samples), "sources") as report:
-        _say_summary(builder.build(plan, options, report=_read_by(report)))
-    return check_store(before.store, threads=options.workers)
-
-
-def _verification_text(item: "Verification", quick: bool) -> str:
-    how = "sizes compared" if quick else f"{_size(item.nbytes)} read and hashed"
-    state = f"{len(item.damaged)} damaged" if item.damaged else "intact"
-    return f"{item.store}: {state}, {item.samples} samples, {how}"
 
 
 # --- split --------------------------------------------------------------------------------------
@@ -307,8 +278,7 @@ def split(names: tuple[str, ...], **options: Any) -> int:
 
     updates = splits.plan_updates(_datasets(names), splits.Request(**options))
     for update in updates:
-        for line in splits.write_update(update):
-            console.say(line)
+        console.say_lines(splits.write_update(update))
     problems = [problem for update in updates for problem in update.problems]
     console.tell_problems(problems)
     console.emit(splits.updates_json(updates), splits.updates_text(updates))

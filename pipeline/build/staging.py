@@ -105,6 +105,11 @@ def unfinished(store: Path, recipe_sha256: str) -> int:
     return sum(entry is not None and entry.recipe_sha256 == recipe_sha256 for entry in entries)
 
 
+def is_in_use(staging: Staging) -> bool:
+    """Whether a build that was stopped has left results in a staging folder."""
+    return any((staging.root / "journal").glob("*.json"))
+
+
 def folder_of(store: Path) -> Path:
     """Where the staging folder of a store lies: beside it."""
     return store.with_name(store.name + ".building")

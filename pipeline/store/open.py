@@ -13,7 +13,7 @@ from zarr.storage import LocalStore
 from pipeline.errors import IntegrityError, Problem
 from pipeline.files import file_sha256
 from pipeline.store.chunks import describe_chunk, packed_checksum, read_chunk, read_whole, swapped
-from pipeline.store.format import CHECKSUMS, COLUMNS, COPY, REBUILD, Header, Row, digest_of
+from pipeline.store.format import CHECKSUMS, COLUMNS, COPY, REBUILD, ROOT, Header, Row, digest_of
 from pipeline.store.root import NO_FILE, Root, read_root, sound_roots
 
 TABLE = tuple(f"{column}/" for column in COLUMNS)
@@ -98,6 +98,16 @@ def recover_store(path: Path, damage: tuple[Problem, ...]) -> Store | None:
         if _holds(root, rows):
             return Store(path, root.header, rows, root.digest, (), damage)
     return None
+
+
+def surviving_column(path: Path, root: Root, column: str) -> list[Any] | None:
+    """The values of a column whose files are still those that the root lists; else nothing."""
+    try:
+        for name in (f"{column}/{ROOT}", f"{column}/c/0"):
+            _check_file(path / name, root.files[name])
+    except (IntegrityError, OSError):
+        return None
+    return read_column(path / column)
 
 
 def _holds(root: Root, rows: Sequence[Row]) -> bool:
