@@ -71,7 +71,9 @@ def status_text(item: Status) -> str:
     lines = [f"{item.dataset}: {item.state}, {item.samples} samples, {item.quarantined} sources quarantined"]
     lines += [f"  {reason}" for reason in item.reasons]
     if item.unfinished:
-        lines.append(f"  a stopped build has done {item.unfinished} sources; `viptt build` goes on from there")
+        lines.append(
+            f"  a stopped build has done {item.unfinished} sources; `viptt build` goes on from there"
+        )
     return "\n".join(lines)
 
 

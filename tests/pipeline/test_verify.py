@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from faults import tree
 
+from cli import main
 from pipeline.build import Options, build, make_plan
 from pipeline.catalog import load_catalog
 from pipeline.errors import IntegrityError
@@ -214,6 +216,33 @@ def test_quarantined_sources_are_not_stale(ct):
     assert (found.state, found.samples, found.quarantined) == ("built", 2, 1)
 
 
+def test_a_new_file_without_a_label_makes_it_stale(ct):
+    folder = ct.parent / "ct"
+    shutil.copy(folder / "TRN_0000.nii.gz", folder / "unlabelled.nii.gz")
+    found = status(dataset_of(ct))
+    assert (found.state, found.exit_code) == ("stale", 3)
+    assert found.reasons == ("a file without a label, or a label without a file: unlabelled.nii.gz",)
+    allowing = replace(SYNC, allow_missing=True)
+    build(make_plan(dataset_of(ct), allowing), allowing)
+    assert status(dataset_of(ct)).state == "built"  # it is in the quarantine now
+
+
+def test_the_exit_code_tells_whether_all_is_built(ct, store):
+    def ends_with() -> int:
+        return CliRunner().invoke(main, ["status", "--catalog", str(ct)]).exit_code
+
+    assert ends_with() == 0
+    labels = ct.parent / "ct/labels.csv"
+    good = labels.read_text()
+    labels.write_text(good.replace("TRN_0000.nii.gz,1", "TRN_0000.nii.gz,2"))
+    assert ends_with() == 3
+    labels.write_text(good)
+    open_store(store).chunk(0).unlink()
+    assert ends_with() == 4
+    shutil.rmtree(store)
+    assert ends_with() == 3
+
+
 def test_unfinished_build_is_counted(ct):
     dataset = dataset_of(ct)
     shutil.rmtree(dataset.store)
@@ -228,3 +257,5 @@ def test_unfinished_build_is_counted(ct):
     with pytest.raises(Stop):
         build(plan, replace(SYNC, limit=None), report=stop)
     assert status(dataset).unfinished == 1
+    recipe = dataset.recipe.model_copy(update={"spline_order": 1})
+    assert status(dataset.model_copy(update={"recipe": recipe})).unfinished == 0  # it would start anew
