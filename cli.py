@@ -3,7 +3,6 @@
 Data goes to stdout, messages and progress to stderr.
 """
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -25,10 +24,6 @@ if TYPE_CHECKING:
     from pipeline.build.worker import Result
     from pipeline.catalog.schema import Dataset
     from pipeline.sources import Quarantined
-    from pipeline.split import Split
-    from pipeline.status import Status
-    from pipeline.store import Store
-    from pipeline.store.verify import Verification
 
 QUARANTINED, DAMAGED = 3, 4
 
@@ -55,6 +50,10 @@ _MEMORY_LIMIT = click.option(
     default="auto",
     show_default=True,
     help="Memory of one worker, such as 4GB (local workers).",
+)
+
+_STALE_OK = click.option(
+    "--stale-ok", is_flag=True, help="Go on although the catalog asks for another recipe or other classes."
 )
 
 
@@ -177,69 +176,40 @@ def _read_by(report: console.Report) -> "Callable[[Result], None]":
 @console.common
 def status(names: tuple[str, ...], quick: bool) -> int:
     """Say for each dataset whether its store is built, stale (and why), missing, or damaged."""
-    from pipeline.status import status as find_status
+    from pipeline import status as states
 
-    found = [find_status(dataset, quick=quick) for dataset in _datasets(names)]
-    console.emit(
-        {"datasets": [asdict(item) for item in found]}, "\n".join(_status_text(item) for item in found)
-    )
-    return DAMAGED if any(item.state == "damaged" for item in found) else 0
-
-
-def _status_text(item: "Status") -> str:
-    lines = [f"{item.dataset}: {item.state}, {item.samples} samples, {item.quarantined} sources quarantined"]
-    lines += [f"  {reason}" for reason in item.reasons]
-    if item.unfinished:
-        lines.append(
-            f"  an unfinished build has done {item.unfinished} sources; `viptt build` goes on from there"
-        )
-    return "\n".join(lines)
+    found = [states.status(dataset, quick=quick) for dataset in _datasets(names)]
+    console.emit(states.status_json(found), "\n".join(map(states.status_text, found)))
+    return max(item.exit_code for item in found)
 
 
 @main.command()
 @_DATASETS
 @click.option("--quick", is_flag=True, help="Compare sizes only, not bytes.")
-@click.option("--repair", is_flag=True, help="Build again what is damaged, from its sources.")
+@click.option("--repair", is_flag=True, help="Make again what is damaged; the store stays what it was.")
 @click.option("--strict", is_flag=True, help="Files that do not belong to the store are an error, too.")
 @console.common
 def verify(names: tuple[str, ...], quick: bool, repair: bool, strict: bool) -> int:
     """Check every byte of the stores, and of their features, against the hashes of their publishing."""
-    from pipeline.store import features_of, is_store
+    from pipeline.build import Options, default_workers
+    from pipeline.build import repair as repairs
     from pipeline.store.verify import verify as check_store
 
-    found = []
+    options, found = Options(workers=default_workers(os.cpu_count() or 1)), []
     for dataset in _datasets(names):
-        features = features_of(dataset.store)
-        for store in (dataset.store, features) if is_store(features) else (dataset.store,):
-            found.append(check_store(store, quick=quick, threads=os.cpu_count() or 1))
-            console.tell_problems(found[-1].damaged)
-            for name in found[-1].unexpected:
-                console.say(f"warning: {store / name}: unexpected: it is no part of the store → remove it")
-            if repair and found[-1].damaged and store == dataset.store:
-                found[-1] = _repaired(dataset, found[-1])
-    document = [{**asdict(item), "store": str(item.store)} for item in found]
-    console.emit({"stores": document}, "\n".join(_verification_text(item, quick) for item in found))
+        for path in repairs.stores_of(dataset):
+            item = check_store(path, quick=quick, threads=options.workers)
+            console.tell_problems(item.damaged)
+            console.say_lines(repairs.verification_lines(item))
+            if repair and item.damaged and path == dataset.store:
+                with console.progress(dataset.name, len(item.damaged), "volumes") as report:
+                    done = repairs.repair(dataset, options, report=_read_by(report))
+                console.say(repairs.repair_text(done))
+                item = check_store(path, threads=options.workers)
+            found.append(item)
+    lines = [repairs.verification_text(item, quick=quick) for item in found]
+    console.emit(repairs.verifications_json(found), "\n".join(lines))
     return DAMAGED if any(item.damaged or (strict and item.unexpected) for item in found) else 0
-
-
-def _repaired(dataset: "Dataset", before: "Verification") -> "Verification":
-    """A build keeps what is intact and converts the rest again; then the store is checked once more."""
-    from pipeline import build as builder
-    from pipeline.store.verify import verify as check_store
-
-    options = builder.Options(workers=os.cpu_count() or 1)
-    plan = builder.make_plan(dataset, options)
-    with console.progress(plan.dataset.name, len(plan.samples), "sources") as report:
-        _say_summary(builder.build(plan, options, report=_read_by(report)))
-    return check_store(before.store, threads=options.workers)
-
-
-def _verification_text(item: "Verification", quick: bool) -> str:
-    from pipeline.build import size_text
-
-    how = "sizes compared" if quick else f"{size_text(item.nbytes)} read and hashed"
-    state = f"{len(item.damaged)} damaged" if item.damaged else "intact"
-    return f"{item.store}: {state}, {item.samples} samples, {how}"
 
 
 # --- split --------------------------------------------------------------------------------------
@@ -247,79 +217,30 @@ def _verification_text(item: "Verification", quick: bool) -> str:
 
 @main.command()
 @_DATASETS
-@click.option("--check", "only_check", is_flag=True, help="Write nothing; find leaks in the split file.")
+@click.option("--check", is_flag=True, help="Find leaks in the split that is there; write nothing.")
 @click.option(
-    "--export", "form", metavar="FORMAT", help="Also write it as nnunet, ucf, covidx, monai or csv."
+    "--export", metavar="FORMAT", help="Write the split that is there as nnunet, ucf, covidx, monai or csv."
 )
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for --export.")
-@click.option("--import", "given", type=click.Path(path_type=Path), help="Take the parts from a file.")
+@click.option("--import", "given", type=click.Path(path_type=Path), help="Take the lists from a file.")
+@click.option("--folds", type=click.IntRange(min=2), help="Number of equal folds.  [default: the catalog's]")
 @click.option(
-    "--folds", type=click.IntRange(min=2), help="Draw so many equal parts.  [default: the catalog's]"
+    "--fold", type=click.IntRange(min=0), help="Number of the fold that validates; the others train."
 )
-@click.option("--fold", type=click.IntRange(min=0), help="Of folds, drawn or imported: this one validates.")
+@click.option("--force", is_flag=True, help="Replace a split, or exported lists, that are there.")
+@_STALE_OK
 @console.common
-def split(
-    names: tuple[str, ...],
-    only_check: bool,
-    form: str | None,
-    out: Path | None,
-    given: Path | None,
-    folds: int | None,
-    fold: int | None,
-) -> int:
-    """Divide stores into parts, stratified and grouped, and write the split files."""
-    from pipeline.split import check_split, export_split, import_split, read_split, split_table, write_split
-    from pipeline.store import open_store
+def split(names: tuple[str, ...], **options: Any) -> int:
+    """Divide stores into train, val and test, stratified and grouped, and write the split files."""
+    from pipeline import split as splits
 
-    datasets = _datasets(names)
-    if (given or out) and len(datasets) != 1:
-        raise click.UsageError("--import and --out are for one dataset; name it")
-    splits, problems = [], []
-    for dataset in datasets:
-        store, file = open_store(dataset.store), dataset.split.file
-        if only_check:
-            splits.append(read_split(file))
-        else:
-            drawn = import_split(given, store, fold=fold) if given else _draw(dataset, store, folds, fold)
-            splits.append(drawn)
-            write_split(file, splits[-1])
-            console.say(f"{dataset.name}: wrote {file}")
-        for warning in splits[-1].warnings:
-            console.say(f"warning: {warning}")
-        problems += check_split(splits[-1], store, where=file) if only_check else []
-        if form:
-            for path in export_split(splits[-1], store, form, out or file.parent):
-                console.say(f"{dataset.name}: wrote {path}")
+    updates = splits.plan_updates(_datasets(names), splits.Request(**options))
+    for update in updates:
+        console.say_lines(splits.write_update(update))
+    problems = [problem for update in updates for problem in update.problems]
     console.tell_problems(problems)
-    document = {
-        "splits": [_split_document(item) for item in splits],
-        "problems": [asdict(p) for p in problems],
-    }
-    console.emit(document, "\n\n".join(f"{item.dataset}\n{split_table(item)}" for item in splits))
+    console.emit(splits.updates_json(updates), splits.updates_text(updates))
     return DAMAGED if problems else 0
-
-
-def _split_document(split: "Split") -> dict[str, Any]:
-    from pipeline.split import split_json
-
-    document: dict[str, Any] = json.loads(split_json(split))
-    return document
-
-
-def _draw(dataset: "Dataset", store: "Store", folds: int | None, fold: int | None) -> "Split":
-    """A split as catalog and options ask for; the test part of an earlier one stays as it is."""
-    from pipeline.split import choose_fold, equal_folds, make_split, read_split
-
-    plan, folds = dataset.split, folds or dataset.split.folds
-    drawn = make_split(
-        store,
-        fractions=equal_folds(folds) if folds else plan.fractions,
-        seed=plan.seed,
-        method=None if plan.method == "auto" else plan.method,
-        grouped=plan.group == "auto",
-        frozen=read_split(plan.file) if plan.file.exists() and "test" in plan.fractions else None,
-    )
-    return drawn if fold is None else choose_fold(drawn, fold)
 
 
 # --- features, train and evaluate ---------------------------------------------------------------

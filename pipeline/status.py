@@ -3,16 +3,22 @@
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from pipeline.build.worker import hash_file
+from pipeline.build.plan import recipe_hash
+from pipeline.build.staging import unfinished
 from pipeline.catalog.schema import Dataset
 from pipeline.errors import IntegrityError, SourceError
+from pipeline.files import file_sha256
+from pipeline.freshness import differences
 from pipeline.readers.reading import check_regular_file
-from pipeline.sources import Sample, list_samples, read_quarantine
-from pipeline.store import Header, Row, is_store, open_store
+from pipeline.sources import Listing, Sample, list_samples, read_quarantine
+from pipeline.store import Header, Row, Store, is_store, open_store
+from pipeline.store.verify import check_sizes
 
 NAMED = 3  # sources named in a reason; the rest is counted
+EXIT_CODES = {"built": 0, "stale": 3, "missing": 3, "damaged": 4}
 
 
 @dataclass(frozen=True)
@@ -27,38 +33,75 @@ class Status:
     quarantined: int
     unfinished: int
 
+    @property
+    def exit_code(self) -> int:
+        """What the command ends with: 0 if built, 3 if stale or missing, 4 if damaged."""
+        return EXIT_CODES[self.state]
+
 
 def status(dataset: Dataset, *, quick: bool = False) -> Status:
     """Compare catalog, labels and sources with the store; ``quick`` does not hash the sources.
 
-    Raises ConfigError if the sources cannot be listed.
+    Of the volumes, the sizes are compared. Raises ConfigError if the sources cannot be listed.
     """
-    samples = list_samples(dataset, allow_missing=True).samples
+    listing = list_samples(dataset, allow_missing=True)
     quarantined = {item.source: item.source_sha256 for item in read_quarantine(dataset.quarantine_file)}
-    unfinished = len(list(dataset.store.with_name(dataset.store.name + ".building").glob("journal/*.json")))
-    state, digest, count, reasons = "missing", "", 0, ["run `viptt build`"]
-    if is_store(dataset.store):
-        try:
-            store = open_store(dataset.store)
-        except IntegrityError as error:
-            state, reasons = "damaged", [str(problem) for problem in error.problems]
-        else:
-            rows = {row.source: row for row in store.rows}
-            reasons = list(_header_reasons(dataset, store.header))
-            reasons += _sample_reasons(samples, rows, quarantined)
-            reasons += [] if quick else _content_reasons(samples, rows, quarantined)
-            state, digest, count = "stale" if reasons else "built", store.digest, len(rows)
-    return Status(dataset.name, state, count, digest, tuple(reasons), len(quarantined), unfinished)
+    state, store, reasons = _damage(dataset)
+    if store is not None and not reasons:
+        reasons = list(_stale_reasons(dataset, store, listing, quarantined, quick=quick))
+        state = "stale" if reasons else "built"
+    return Status(
+        dataset=dataset.name,
+        state=state,
+        samples=len(store.rows) if store else 0,
+        digest=store.digest if store else "",
+        reasons=tuple(reasons),
+        quarantined=len(quarantined),
+        unfinished=unfinished(dataset.store.resolve(), recipe_hash(dataset.recipe_json)),
+    )
+
+
+def status_json(found: list[Status]) -> dict[str, Any]:
+    """The states of some datasets, for scripts."""
+    return {"datasets": [asdict(item) for item in found]}
+
+
+def status_text(item: Status) -> str:
+    """The state of a dataset and its reasons, for people."""
+    lines = [f"{item.dataset}: {item.state}, {item.samples} samples, {item.quarantined} sources quarantined"]
+    lines += [f"  {reason}" for reason in item.reasons]
+    if item.unfinished:
+        lines.append(
+            f"  a stopped build has done {item.unfinished} sources; `viptt build` goes on from there"
+        )
+    return "\n".join(lines)
+
+
+def _damage(dataset: Dataset) -> tuple[str, Store | None, list[str]]:
+    """Missing or damaged, and why; or the store, without reasons, if it can be opened and none is missing."""
+    if not is_store(dataset.store):
+        return "missing", None, ["run `viptt build`"]
+    try:
+        store = open_store(dataset.store)
+    except IntegrityError as error:
+        return "damaged", None, [str(problem) for problem in error.problems]
+    return "damaged", store, [str(problem) for problem in check_sizes(store)]
+
+
+def _stale_reasons(
+    dataset: Dataset, store: Store, listing: Listing, quarantined: Mapping[str, str], *, quick: bool
+) -> Iterator[str]:
+    rows = {row.source: row for row in store.rows}
+    yield from _header_reasons(dataset, store.header)
+    yield from _sample_reasons(listing.samples, rows, quarantined)
+    alone = sorted({item.source for item in listing.unmatched} - set(quarantined) - set(rows))
+    yield from _reason("a file without a label, or a label without a file", alone)
+    if not quick:
+        yield from _content_reasons(listing.samples, rows, quarantined)
 
 
 def _header_reasons(dataset: Dataset, header: Header) -> Iterator[str]:
-    recipe = dataset.recipe_json
-    for key in sorted({*recipe, *header.recipe}):
-        old, new = header.recipe.get(key), recipe.get(key)
-        if old != new:
-            yield f"recipe: {key} is {new}, the store was built with {old}"
-    if header.classes != dataset.class_names:
-        yield f"classes: {', '.join(dataset.class_names)}; the store has {', '.join(header.classes)}"
+    yield from differences(dataset.recipe_json, dataset.class_names, header)
     if header.dataset != dataset.name:
         yield f"the store was built for dataset {header.dataset}"
 
@@ -96,8 +139,8 @@ def _hash(sample: Sample) -> str:
     """The source's hash, or "" where it cannot be read, as in the quarantine."""
     try:
         check_regular_file(sample.path)
-        return hash_file(sample.path)
-    except SourceError:
+        return file_sha256(sample.path)
+    except (SourceError, OSError):
         return ""
 
 

@@ -15,7 +15,7 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,12 +24,16 @@ from pathlib import Path
 
 from pipeline.errors import BusyError, ConfigError, Problem, ResourceError
 from pipeline.files import canonical_json, sync_directory, write_durably
-from pipeline.store.publish import check_place
+from pipeline.store.contents import remove_empty_folders, remove_store
+from pipeline.store.publish import check_place, clear_store
 
 MARKER = "viptt-staging.json"
 
 
 FOLDERS = ("chunks", "journal")
+
+
+OURS = re.compile(r"[0-9a-f]{32}(\.[a-z]+)*")  # names in these folders: a source's key, and what it is
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def open_staging(store: Path) -> Iterator[Staging]:
     is in the way, ResourceError if the place cannot be written.
     """
     check_place(store)
-    root = store.with_name(store.name + ".building")
+    root = folder_of(store)
     try:
         with _locked(root, store):
             if not _is_ours(root):
@@ -94,18 +98,43 @@ def read_entry(path: Path) -> Entry | None:
         return None
 
 
+def unfinished(store: Path, recipe_sha256: str) -> int:
+    """Number of sources that a build of this recipe had done when it was stopped; the next one keeps them."""
+    journal = folder_of(store) / "journal"
+    entries = (read_entry(path) for path in journal.glob("*.json"))
+    return sum(entry is not None and entry.recipe_sha256 == recipe_sha256 for entry in entries)
+
+
+def is_in_use(staging: Staging) -> bool:
+    """Whether a build that was stopped has left results in a staging folder."""
+    return any((staging.root / "journal").glob("*.json"))
+
+
+def folder_of(store: Path) -> Path:
+    """Where the staging folder of a store lies: beside it."""
+    return store.with_name(store.name + ".building")
+
+
 def write_entry(path: Path, entry: Entry) -> None:
     """Write a journal entry durably."""
     write_durably(path, canonical_json(asdict(entry)))
 
 
 def remove(staging: Staging) -> None:
-    """Remove a staging folder that has served; its mark goes last, so that a kill leaves it ours."""
-    for name in (*FOLDERS, "store", "old"):
-        shutil.rmtree(staging.root / name, ignore_errors=True)
-    for path in sorted(staging.root.iterdir(), key=lambda path: path.name == MARKER):
-        path.unlink()
-    staging.root.rmdir()
+    """Remove a staging folder that has served, but for files that are not ours: they stay, and it with them.
+
+    The mark goes last, so that a kill leaves the folder ours.
+    """
+    for name in ("store", "old"):
+        remove_store(staging.root / name)
+    for name in FOLDERS:
+        for path in (staging.root / name).iterdir():
+            if OURS.fullmatch(path.name):
+                path.unlink()
+    remove_empty_folders(staging.root)
+    if [path.name for path in staging.root.iterdir()] == [MARKER]:
+        (staging.root / MARKER).unlink()
+        staging.root.rmdir()
 
 
 def _key(source: str) -> str:
@@ -168,9 +197,12 @@ def _owner(root: Path) -> str:
 
 
 def _restore_old(root: Path, store: Path) -> None:
-    """Undo half an exchange: the previous store was set aside, and then the build was killed."""
+    """Undo half an exchange: the previous store was set aside, and then the build was killed.
+
+    Raises IntegrityError where the old store holds a file that is not ours.
+    """
     old = root / "old"
     if old.exists() and not store.exists():
         old.rename(store)
         sync_directory(store.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    clear_store(old)

@@ -2,14 +2,18 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import IntegrityError, ResourceError
+from pipeline.files import write_durably
 from pipeline.split.strict import _REQUIRED, check_shape, read_json
 from pipeline.split.terms import FORMAT, REDRAW, TRAIN
+
+BEGINNING = re.compile(rb'\{\s*"format": \d+,\s*"dataset": "')  # of a split file that is cut or damaged
 
 
 @dataclass(frozen=True)
@@ -50,18 +54,28 @@ def class_weights(counts: Mapping[str, int]) -> dict[str, float]:
 
 def write_split(path: Path | str, split: Split) -> None:
     """Write a split file, whole or not at all; the same split gives the same bytes."""
-    from pipeline.store import write_durably  # brings NumPy and Zarr with it
+    write_file(Path(path), split_json(split).encode())
 
-    path = Path(path)
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all, and its folder where it is missing. Raises ResourceError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ResourceError.of(path, "cannot-write", str(error.strerror), "choose another folder") from error
-    write_durably(path, split_json(split).encode())
+    write_durably(path, content)
 
 
-def split_json(split: Split) -> str:
-    """The text of a split file; ASCII, so that ids of any bytes survive."""
+def split_json(split: Split, *, warnings: bool = True) -> str:
+    """The text of a split file, with its warnings or without; ASCII, so that ids of any bytes survive."""
+    document = split_document(split)
+    if not warnings:
+        del document["warnings"], document["digest"]
+    return rendered(document)
+
+
+def split_document(split: Split) -> dict[str, Any]:
+    """A split as the JSON document of its file, with the hash of itself."""
     document = {
         "format": FORMAT,
         "dataset": split.dataset,
@@ -77,7 +91,20 @@ def split_json(split: Split) -> str:
         "excluded": list(split.excluded),
         "warnings": list(split.warnings),
     }
-    return rendered({**document, "digest": _digest(document)})
+    return {**document, "digest": _digest(document)}
+
+
+def is_split_file(path: Path) -> bool:
+    """Whether a file is a split of ours, sound, edited or damaged: by its keys, or by how it begins."""
+    try:
+        text = path.read_bytes()
+    except OSError:
+        return False
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return BEGINNING.match(text) is not None
+    return isinstance(document, dict) and {"splits", "store_digest"} <= set(document)
 
 
 def rendered(document: Mapping[str, Any]) -> str:
@@ -93,8 +120,8 @@ def _digest(document: Mapping[str, Any]) -> str:
 def read_split(path: Path | str, *, edited: bool = False) -> Split:
     """Read a split file and refuse anything that is not one, or not the one that was written.
 
-    ``edited=True`` accepts a file that was changed by hand, if it still makes sense. A file with
-    nothing but the keys of CONTRACT 5, as another tool may write it, needs no digest.
+    ``edited=True`` accepts a file that was changed by hand, if it still makes sense. A file with the
+    required keys alone, as another tool may write it, needs no digest.
     Raises IntegrityError, one line per fault, each naming the file.
     """
     path = Path(path)

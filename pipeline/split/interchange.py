@@ -1,6 +1,6 @@
 """Split files: viptt's own, and the lists that others keep.
 
-    json     viptt's (CONTRACT 5): strict, with a hash of itself
+    json     viptt's: strict, with a hash of itself
     nnunet   splits_final.json: a list of {"train": [id], "val": [id]}, one per fold; "test" is ours
     ucf      <part>listNN.txt: "Class/v_Class_gNN_cNN.avi 1" (test: without the number), and classInd.txt
     covidx   <part>_COVIDx_CT-<version>.txt: "file class xmin ymin xmax ymax"
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ConfigError, IntegrityError, active, inert, some
-from pipeline.split.file import Split, read_split
+from pipeline.split.file import Split, read_split, write_file
 from pipeline.split.strict import is_text, list_of, map_of, read_json
 from pipeline.split.terms import REDRAW, TEST, TRAIN, VAL
 
@@ -74,8 +74,14 @@ def read_lists(path: Path, store: "Store", *, fold: int | None = None) -> dict[s
 
 def export_split(split: Split, store: "Store", form: str, folder: Path | str) -> list[Path]:
     """Write the lists of a split in another tool's format into a folder; return the files."""
-    from pipeline.store import write_durably  # brings NumPy and Zarr with it
+    texts = export_texts(split, store, form)
+    for name, text in texts.items():
+        write_file(Path(folder) / name, text.encode("utf-8", "surrogateescape"))
+    return [Path(folder) / name for name in texts]
 
+
+def export_texts(split: Split, store: "Store", form: str) -> Files:
+    """The lists of a split in another tool's format, as file name → text."""
     if form not in EXPORTS:
         reason = f"the format {form!r} is not known"
         raise ConfigError.of(split.dataset, "split-format", reason, f"use one of {', '.join(EXPORTS)}")
@@ -83,12 +89,7 @@ def export_split(split: Split, store: "Store", form: str, folder: Path | str) ->
     unknown = sorted(sample for ids in split.parts.values() for sample in ids if sample not in rows)
     if unknown:
         raise IntegrityError.of(split.dataset, "unknown-id", f"the store lacks {some(unknown, 'id')}", REDRAW)
-    files = EXPORTS[form](split, rows, store.header.classes)
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    paths = [Path(folder) / name for name in files]
-    for path, text in zip(paths, files.values(), strict=True):
-        write_durably(path, text.encode("utf-8", "surrogateescape"))
-    return paths
+    return EXPORTS[form](split, rows, store.header.classes)
 
 
 def _names(store: "Store") -> dict[str, str]:

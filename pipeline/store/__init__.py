@@ -15,7 +15,8 @@ from pipeline.store.format import (
     small_files,
 )
 from pipeline.store.layout import write_store
-from pipeline.store.open import Store, is_store, open_store
+from pipeline.store.open import Store, open_store
+from pipeline.store.root import is_store
 
 __all__ = [
     "CRC_BYTES",

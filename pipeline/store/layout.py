@@ -16,18 +16,17 @@ from pipeline.store.chunks import checksum_of
 from pipeline.store.format import (
     CHECKSUMS,
     COLUMNS,
+    COPY,
     DIMENSIONS,
-    FORMAT,
     NUMBERS,
     ROOT,
     Header,
-    Json,
     Row,
     digest_of,
-    document_sha256,
-    rendered,
     small_files,
+    small_names,
 )
+from pipeline.store.root import Root, documents
 
 
 def write_store(tree: Path, header: Header, rows: Sequence[Row], chunks: Sequence[Path]) -> str:
@@ -37,17 +36,20 @@ def write_store(tree: Path, header: Header, rows: Sequence[Row], chunks: Sequenc
     are linked, not copied, where the file system can. The root ``zarr.json`` comes last.
     """
     tree.mkdir(parents=True)
-    names = DIMENSIONS[header.array]
-    _create_array(tree / header.array, (len(rows), *header.shape), header.dtype, (1, *header.shape), names)
+    axes = DIMENSIONS[header.array]
+    _create_array(tree / header.array, (len(rows), *header.shape), header.dtype, (1, *header.shape), axes)
     for index, chunk in enumerate(chunks):
         link_chunk(chunk, tree / header.chunk_key(index))
     for column in COLUMNS:
         _write_column(tree / column, [getattr(row, column) for row in rows])
     _write_column(tree / CHECKSUMS, [checksum_of(chunk) for chunk in chunks])
-    files = {path.relative_to(tree).as_posix(): file_sha256(path) for path in small_files(tree, header)}
-    _sync_tree(tree, header)
+    names = [name for name in small_names(header.array) if name != COPY]
+    files = {name: file_sha256(tree / name) for name in names}
     digest = digest_of(header.recipe, header.classes, rows)
-    write_durably(tree / ROOT, _root_document(header, len(rows), digest, files))
+    copy, root = documents(Root(header, len(rows), digest, files))
+    (tree / COPY).write_bytes(copy)
+    _sync_tree(tree, header)
+    write_durably(tree / ROOT, root)
     return digest
 
 
@@ -71,23 +73,6 @@ def _write_column(path: Path, values: list[Any]) -> None:
     dtype: Any = NUMBERS.get(path.name, str)
     array = _create_array(path, (len(values),), dtype, (len(values),), ("sample",))
     array[:] = np.array(values, dtype=object if dtype is str else dtype)
-
-
-def _root_document(header: Header, samples: int, digest: str, files: Json) -> bytes:
-    """The root ``zarr.json``; its own hash is taken over the document without that hash."""
-    viptt = {
-        "format": FORMAT,
-        "dataset": header.dataset,
-        "recipe": header.recipe,
-        "classes": list(header.classes),
-        "samples": samples,
-        "digest": digest,
-        "created_with": header.created_with,
-    }
-    attributes: dict[str, Any] = {"viptt": viptt, "viptt_integrity": {"files": files}}
-    document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    attributes["viptt_integrity"]["document"] = document_sha256(document)
-    return rendered(document)
 
 
 def _sync_tree(tree: Path, header: Header) -> None:

@@ -1,6 +1,5 @@
 """Open a published store: everything but the volumes is checked now, each volume when it is read."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,30 +10,31 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
-from pipeline.errors import IntegrityError
+from pipeline.errors import IntegrityError, Problem
 from pipeline.files import file_sha256
 from pipeline.store.chunks import describe_chunk, packed_checksum, read_chunk, read_whole, swapped
 from pipeline.store.format import (
     BESIDE_DIGEST,
     CHECKSUMS,
     COLUMNS,
-    FORMAT,
+    COPY,
     REBUILD,
     ROOT,
     Header,
-    Json,
     Row,
     digest_of,
-    document_sha256,
-    rendered,
 )
+from pipeline.store.root import NO_FILE, Root, read_root, sound_roots
+
+TABLE = tuple(f"{column}/" for column in COLUMNS)
 
 
 @dataclass(frozen=True)
 class Store:
     """A published store, opened and checked except for its volumes (each is checked when read).
 
-    ``checksums`` are the CRC-32C of the volumes, in the order of the rows.
+    ``checksums`` are the CRC-32C of the volumes, in the order of the rows. ``damage`` is empty but for
+    a store that was recovered from what is left of it.
     """
 
     path: Path
@@ -42,6 +42,7 @@ class Store:
     rows: tuple[Row, ...]
     digest: str
     checksums: tuple[int, ...]
+    damage: tuple[Problem, ...] = ()
 
     def chunk(self, index: int) -> Path:
         """Path of the chunk file of row ``index``."""
@@ -79,71 +80,57 @@ def open_store(path: Path | str) -> Store:
     format, or if its metadata or table have changed since it was published.
     """
     path = Path(path)
-    document, text = _read_root(path)
-    viptt = _checked_attributes(path, document, text)
-    header = Header(viptt["dataset"], viptt["recipe"], tuple(viptt["classes"]), viptt["created_with"])
+    root = read_root(path)
+    for name, sha256 in root.files.items():
+        _check_file(path / name, sha256)
     rows = _read_rows(path)
-    if digest_of(header.recipe, header.classes, rows) != viptt["digest"] or len(rows) != viptt["samples"]:
+    if not _holds(root, rows):
         raise IntegrityError.of(
             path, "digest-mismatch", "the table is not the one that was published", REBUILD
         )
-    return Store(path, header, rows, viptt["digest"], tuple(read_column(path / CHECKSUMS)))
+    return Store(path, root.header, rows, root.digest, tuple(read_column(path / CHECKSUMS)))
 
 
-def is_store(path: Path) -> bool:
-    """True where a published viptt store lies, whatever its condition."""
+def recover_store(path: Path, damage: tuple[Problem, ...]) -> Store | None:
+    """A store whose table is proven although something else of it is damaged; nothing if it is not.
+
+    The root, its copy, the metadata of the volumes and the checksums may be damaged, since they can be
+    written again from the rest. The store has no ``checksums``; its volumes must be read one by one.
+    """
+    for root in sound_roots(path):
+        try:
+            for name, sha256 in root.files.items():
+                if name.startswith(TABLE) and name != COPY:
+                    _check_file(path / name, sha256)
+        except (IntegrityError, OSError):
+            continue
+        rows = _read_rows(path)
+        if _holds(root, rows):
+            return Store(path, root.header, rows, root.digest, (), damage)
+    return None
+
+
+def surviving_column(path: Path, root: Root, column: str) -> list[Any] | None:
+    """The values of a column whose files are still those that the root lists; else nothing."""
     try:
-        return "viptt" in json.loads((path / ROOT).read_bytes())["attributes"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+        for name in (f"{column}/{ROOT}", f"{column}/c/0"):
+            _check_file(path / name, root.files[name])
+    except (IntegrityError, OSError):
+        return None
+    return read_column(path / column)
 
 
-def _read_root(path: Path) -> tuple[dict[str, Any], bytes]:
-    try:
-        text = (path / ROOT).read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        reason = "there is no finished store" if path.exists() else "there is nothing at this path"
-        raise IntegrityError.of(path, "not-built", reason, "run `viptt build` first") from None
-    try:
-        document = json.loads(text)
-    except ValueError:
-        raise IntegrityError.of(path / ROOT, "metadata-damaged", "it is not JSON any more", REBUILD) from None
-    if not isinstance(document, dict):
-        raise IntegrityError.of(path / ROOT, "metadata-damaged", "it is not a JSON object", REBUILD)
-    return document, text
-
-
-def _checked_attributes(path: Path, document: dict[str, Any], text: bytes) -> Json:
-    attributes = document.get("attributes")
-    attributes = attributes if isinstance(attributes, dict) else {}
-    viptt = attributes.get("viptt")
-    if not isinstance(viptt, dict):
-        remedy = "give the path of a store that `viptt build` made"
-        raise IntegrityError.of(path, "foreign-store", "this Zarr group was not made by viptt", remedy)
-    if viptt.get("format") != FORMAT:
-        reason = f"format {viptt.get('format')!r}; this version reads format {FORMAT}"
-        raise IntegrityError.of(path, "store-format", reason, "build it again with this version")
-    _check_document(path, document, attributes, text)
-    for name, sha256 in attributes["viptt_integrity"]["files"].items():
-        _check_file(path / name, sha256)
-    return viptt
-
-
-def _check_document(path: Path, document: dict[str, Any], attributes: dict[str, Any], text: bytes) -> None:
-    """Compare the document with its own hash, and the text with the one way in which we write it."""
-    damaged = IntegrityError.of(path / ROOT, "metadata-damaged", "its content has changed", REBUILD)
-    integrity = attributes.get("viptt_integrity")
-    if not isinstance(integrity, dict) or not isinstance(integrity.get("files"), dict):
-        raise damaged
-    bare = {**document, "attributes": {**attributes, "viptt_integrity": {"files": integrity["files"]}}}
-    if text != rendered(document) or document_sha256(bare) != integrity.get("document"):
-        raise damaged
+def _holds(root: Root, rows: Sequence[Row]) -> bool:
+    """Whether these rows are those that a root was written for."""
+    return (
+        len(rows) == root.samples and digest_of(root.header.recipe, root.header.classes, rows) == root.digest
+    )
 
 
 def _check_file(path: Path, sha256: str) -> None:
     try:
         actual = file_sha256(path)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+    except NO_FILE:
         raise IntegrityError.of(path, "metadata-missing", "the file is not there", REBUILD) from None
     if actual != sha256:
         raise IntegrityError.of(path, "metadata-damaged", "its content has changed", REBUILD)

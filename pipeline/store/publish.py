@@ -1,18 +1,20 @@
 """Exchange a finished store for the one that is published; a published store is never changed in place."""
 
-import shutil
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.errors import ConfigError, IntegrityError, Problem
+from pipeline.errors import ConfigError, IntegrityError, Problem, some
 from pipeline.files import sync_directory
+from pipeline.store.contents import HERE, remove_store, strangers
 from pipeline.store.format import Header, Row
 from pipeline.store.layout import write_store
-from pipeline.store.open import Store, is_store, open_store
+from pipeline.store.open import Store, open_store, recover_store
+from pipeline.store.root import is_store
 
 
 def published(target: Path) -> tuple[Store | None, tuple[Problem, ...]]:
-    """The store that is published now; one that is damaged is built anew, and said so."""
+    """The store that is published now, or what can be recovered of it, and what is damaged."""
     if not is_store(target):
         return None, ()
     try:
@@ -20,22 +22,69 @@ def published(target: Path) -> tuple[Store | None, tuple[Problem, ...]]:
     except IntegrityError as error:
         if error.problems[0].code in ("store-format", "foreign-store"):
             raise
-        return None, error.problems
+        return recover_store(target, error.problems), error.problems
 
 
 def publish(workspace: Path, store: Path, header: Header, rows: Sequence[Row], chunks: Sequence[Path]) -> str:
     """Lay the store out, exchange it for the previous one, and return its digest.
 
-    The previous store, if any, is never changed: it is renamed, replaced, and removed last.
+    The previous store, if any, is never changed: it is renamed, replaced, and removed last. Raises
+    IntegrityError, with everything as it was, where a file that is not ours would be lost.
     """
     tree, old = workspace / "store", workspace / "old"
-    shutil.rmtree(tree, ignore_errors=True)
+    for folder in (tree, old):
+        clear_store(folder)
     digest = write_store(tree, header, rows, chunks)
-    if store.exists():
-        store.rename(old)
-    tree.rename(store)
-    sync_directory(store.parent)
+    _exchange(tree, store, old)
+    clear_store(old)
     return digest
+
+
+def _exchange(tree: Path, store: Path, old: Path) -> None:
+    """Put ``tree`` in the place of ``store``, which goes to ``old``.
+
+    Others may write there until the rename, so that what lies there is looked at before and after. A
+    folder or file that appears between the two renames makes the second one fail.
+    """
+    _refuse_strangers(store, now_at=store)
+    moved = store.exists()
+    if moved:
+        store.rename(old)
+    try:
+        _refuse_strangers(old, now_at=store)
+        tree.rename(store)
+    except OSError as error:
+        if os.path.lexists(store):
+            raise _not_ours(store, "something has appeared in its place") from error
+        raise
+    finally:
+        if moved and not store.exists():
+            old.rename(store)
+    sync_directory(store.parent)
+
+
+def clear_store(folder: Path) -> None:
+    """Remove a store that has served. Raises IntegrityError, naming the files in it that are not ours."""
+    left = remove_store(folder)
+    if left:
+        raise _not_ours(folder, _named(left))
+
+
+def _refuse_strangers(folder: Path, *, now_at: Path) -> None:
+    found = strangers(folder)
+    if found == [HERE]:
+        raise _not_ours(now_at, "something that is not a viptt store is in its place")
+    if found:
+        raise _not_ours(now_at, _named(found))
+
+
+def _named(names: Sequence[str]) -> str:
+    return f"it holds {some(names, 'file')} that viptt did not write"
+
+
+def _not_ours(where: Path, reason: str) -> IntegrityError:
+    remedy = "move it away, then run the same command again; nothing was removed"
+    return IntegrityError.of(where, "not-ours", reason, remedy)
 
 
 def publish_changes(
@@ -47,7 +96,7 @@ def publish_changes(
     chunks: Sequence[Path],
 ) -> tuple[str, bool]:
     """Publish unless the previous store is just that; its digest, and whether it was published."""
-    if previous is not None:
+    if previous is not None and not previous.damage:
         before = (previous.header.dataset, previous.header.recipe, previous.header.classes, previous.rows)
         in_place = all(chunk == previous.chunk(index) for index, chunk in enumerate(chunks))
         if in_place and before == (header.dataset, header.recipe, header.classes, tuple(rows)):

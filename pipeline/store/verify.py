@@ -1,13 +1,13 @@
 """Is a store still what was published? Every byte is compared with the hashes it was published with."""
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import IntegrityError, Problem
-from pipeline.store.format import CRC_BYTES, REBUILD, ROOT, small_files
+from pipeline.store.contents import entries, membership
+from pipeline.store.format import CRC_BYTES, REBUILD
 from pipeline.store.open import Store, open_store
 
 
@@ -35,14 +35,20 @@ def verify(path: Path, *, quick: bool = False, threads: int = 1) -> Verification
         return Verification(path, 0, 0, error.problems, ())
     indices = range(len(store.rows))
     if quick:
-        found = [_check_size(store, index) for index in indices]
+        damaged = check_sizes(store)
     else:
         with ThreadPoolExecutor(threads) as pool:
             found = list(pool.map(lambda index: _check_bytes(store, index), indices))
-    damaged = [problem for problem in found if problem]
+        damaged = [problem for problem in found if problem]
     links, unexpected = _strangers(store)
     nbytes = len(store.rows) * (store.header.volume_bytes + CRC_BYTES)
     return Verification(path, len(store.rows), nbytes, (*damaged, *links), tuple(unexpected))
+
+
+def check_sizes(store: Store) -> list[Problem]:
+    """What the sizes of a store's volumes tell: those that are missing, cut or too long."""
+    found = (_check_size(store, index) for index in range(len(store.rows)))
+    return [problem for problem in found if problem]
 
 
 def _check_bytes(store: Store, index: int) -> Problem | None:
@@ -75,28 +81,12 @@ def _where(store: Store, index: int) -> str:
 
 def _strangers(store: Store) -> tuple[list[Problem], list[str]]:
     """Links, which may lead out of the store, and files that are no part of it."""
-    expected = {store.header.chunk_key(index) for index in range(len(store.rows))}
-    files = small_files(store.path, store.header)
-    expected |= {path.relative_to(store.path).as_posix() for path in files} | {ROOT}
+    belongs = membership(store.path)
     links, unexpected = [], []
-    for name, is_link in _entries(str(store.path)):
+    for name, is_link in entries(store.path):
         if is_link:
             reason = "it is a link, and may lead out of the store"
             links.append(Problem(str(store.path / name), "link", reason, REBUILD))
-        elif name not in expected:
+        elif not belongs(name):
             unexpected.append(name)
     return links, sorted(unexpected)
-
-
-def _entries(root: str) -> Iterator[tuple[str, bool]]:
-    """Names below a folder, with `/`, of files and links, and whether it is a link; none is followed."""
-    folders = [""]
-    while folders:
-        folder = folders.pop()
-        with os.scandir(f"{root}/{folder}") as entries:
-            for entry in entries:
-                name = f"{folder}{entry.name}"
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(f"{name}/")
-                else:
-                    yield name, entry.is_symlink()

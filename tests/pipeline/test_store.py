@@ -28,6 +28,8 @@ from pipeline.store import (
     write_chunk,
     write_store,
 )
+from pipeline.store.open import recover_store
+from pipeline.store.verify import verify
 
 SHAPE = (3, 4, 5)
 
@@ -152,6 +154,7 @@ SMALL_FILES = ["volume/zarr.json"] + [
     for column in ("id", "label", "group", "source", "source_sha256", "sha256", "facts")
     for name in ("zarr.json", "c/0")
 ]
+SMALL_FILES.append("id/viptt.json")
 
 
 @pytest.mark.parametrize("name", SMALL_FILES)
@@ -319,14 +322,113 @@ def test_what_only_sha256_can_find(opened):
             opened.read(1)
 
 
+# --- what is left of a damaged store ------------------------------------------------------------
+
+
+def flips(path: Path, seed: int, count: int) -> Iterator[int]:
+    """Some bits of a file, one after the other the other way round."""
+    good = path.read_bytes()
+    for bit in random.Random(seed).sample(range(8 * len(good)), min(count, 8 * len(good))):
+        damaged = bytearray(good)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        yield bit
+    path.write_bytes(good)
+
+
+def recovered(store: Path) -> Store | None:
+    with pytest.raises(IntegrityError) as caught:
+        open_store(store)
+    return recover_store(store, caught.value.problems)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def become_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def become_somebody_elses(path: Path) -> None:
+    path.write_text('{"zarr_format": 3, "node_type": "group", "attributes": {"by": "somebody"}}')
+
+
+ROOT_DAMAGES = [remove, empty, become_a_folder, become_somebody_elses]
+
+
+@pytest.mark.parametrize("damage", ROOT_DAMAGES)
+def test_a_store_without_a_sound_root_is_damaged_and_can_be_recovered(store, damage):
+    before = open_store(store)
+    damage(store / "zarr.json")
+    assert is_store(store)
+    assert verify(store).damaged[0].code in ("metadata-missing", "metadata-damaged")
+    left = recovered(store)
+    assert left is not None
+    assert (left.header, left.rows, left.digest) == (before.header, before.rows, before.digest)
+    assert [problem.code for problem in left.damage] == [verify(store).damaged[0].code]
+
+
+def test_whichever_bit_of_the_root_is_flipped_it_is_a_damaged_store(store, seed):
+    before = open_store(store)
+    for bit in flips(store / "zarr.json", seed, 1500):
+        assert is_store(store), bit
+        assert [problem.code for problem in verify(store).damaged] == ["metadata-damaged"], bit
+    for bit in flips(store / "zarr.json", seed + 1, 30):
+        left = recovered(store)
+        assert left is not None, bit
+        assert (left.header, left.rows) == (before.header, before.rows), bit
+
+
+@pytest.mark.parametrize("name", ["id/viptt.json", "volume/zarr.json", "crc32c/c/0", "crc32c/zarr.json"])
+def test_the_table_is_proven_without_the_files_that_do_not_hold_it(store, seed, name):
+    before = open_store(store)
+    for bit in flips(store / name, seed, 50):
+        left = recovered(store)
+        assert left is not None, bit
+        assert (left.header, left.rows) == (before.header, before.rows)
+    (store / name).unlink()
+    assert recovered(store) is not None
+
+
+def test_a_damaged_table_is_never_believed(store):
+    (store / "label/c/0").write_bytes((store / "group/c/0").read_bytes())
+    assert recovered(store) is None
+
+
+def test_a_store_with_neither_root_nor_copy_is_known_by_its_arrays(store):
+    for name in ("zarr.json", "id/viptt.json"):
+        (store / name).unlink()
+    assert is_store(store)
+    assert verify(store).damaged[0].code == "metadata-missing"
+    assert recovered(store) is None
+
+
+def test_a_store_of_version_0_1_which_has_no_copy_is_read(store):
+    document = json.loads((store / "zarr.json").read_text())
+    integrity = document["attributes"]["viptt_integrity"]
+    del integrity["files"]["id/viptt.json"], integrity["document"]
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    integrity["document"] = hashlib.sha256(canonical.encode()).hexdigest()
+    (store / "zarr.json").write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    (store / "id/viptt.json").unlink()
+    assert len(open_store(store).rows) == 4
+    assert (verify(store).damaged, verify(store).unexpected) == ((), ())
+
+
 # --- what is not a store ------------------------------------------------------------------------
 
 
-def test_unfinished_store_is_refused(store):
-    (store / "zarr.json").unlink()
-    assert not is_store(store)
-    with pytest.raises(IntegrityError, match="not-built"):
-        open_store(store)
+def test_a_folder_without_a_store_is_refused(tmp_path):
+    (tmp_path / "empty.zarr/volume").mkdir(parents=True)
+    assert not is_store(tmp_path / "empty.zarr")
+    with pytest.raises(IntegrityError, match="not-built: there is no finished store"):
+        open_store(tmp_path / "empty.zarr")
 
 
 def test_nothing_is_refused(tmp_path):
@@ -345,6 +447,9 @@ def test_other_format_is_refused(store):
     document = json.loads((store / "zarr.json").read_text())
     document["attributes"]["viptt"]["format"] = 2
     (store / "zarr.json").write_text(json.dumps(document))
+    with pytest.raises(IntegrityError, match="metadata-damaged"):
+        open_store(store)  # the copy still says format 1, so that this is damage
+    (store / "id/viptt.json").unlink()
     with pytest.raises(IntegrityError, match="store-format: format 2; this version reads format 1"):
         open_store(store)
 

@@ -1,13 +1,16 @@
 """`verify` finds every damage, `status` says why a store is stale, a build repairs to the same bytes."""
 
+import random
 import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from faults import tree
 
+from cli import main
 from pipeline.build import Options, build, make_plan
 from pipeline.catalog import load_catalog
 from pipeline.errors import IntegrityError
@@ -87,31 +90,30 @@ def link_away(path: Path) -> None:
 DAMAGES = [remove, cut, empty, extend, flip, folder, link_away]
 
 
+def expected_state(name: str, damage: object) -> str:
+    """`status` reads the table, but of the volumes the sizes only."""
+    return "built" if name.startswith("volume/c/") and damage is flip else "damaged"
+
+
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_every_damage_of_every_file_is_found_and_repaired(ct, store, damage):
     before = tree(store)
     for name in before:
         damage(store / name)
-        if name == "zarr.json" and damage in (remove, folder):
-            with pytest.raises(IntegrityError, match="not-built"):
-                verify(store)
-            shutil.rmtree(store)  # without its root it is not a store, and a build would not touch it
-        elif name == "zarr.json" and damage in (cut, empty, flip, extend):
-            found = damaged_root(store)
-            assert found, (name, damage)
-            shutil.rmtree(store)
-        else:
-            assert verify(store).damaged, name
+        assert verify(store).damaged, name
+        if damage is not link_away:  # whose bytes are right: only `verify` looks for links
+            assert status(dataset_of(ct), quick=True).state == expected_state(name, damage)
         run(ct)
         assert tree(store) == before, name
 
 
-def damaged_root(store: Path) -> bool:
-    """Whether damage of the root is told, as damage or as a store that is not ours."""
-    try:
-        return bool(verify(store).damaged)
-    except IntegrityError:
-        return True
+@pytest.mark.parametrize("damage", [remove, empty, flip, folder])
+def test_a_damaged_root_costs_no_conversion(ct, store, damage):
+    before = tree(store)
+    damage(store / "zarr.json")
+    summary = run(ct)
+    assert (summary.converted, summary.reused, summary.published) == (0, 3, True)
+    assert tree(store) == before
 
 
 def test_swapped_chunks_are_found(store):
@@ -188,11 +190,57 @@ def test_damaged_table_is_a_state(ct, store):
     assert "label" in found.reasons[0]
 
 
+@pytest.mark.parametrize("damage", [remove, cut, extend, empty])
+def test_a_volume_that_is_missing_or_of_another_size_is_a_state(ct, store, damage):
+    damage(open_store(store).chunk(1))
+    found = status(dataset_of(ct), quick=True)
+    assert found.state == "damaged"
+    assert "TRN_0001" in found.reasons[0]
+
+
+def test_whichever_bit_of_the_root_is_flipped_the_state_is_damaged(ct, store, seed):
+    good = (store / "zarr.json").read_bytes()
+    for bit in random.Random(seed).sample(range(8 * len(good)), 1000):
+        damaged = bytearray(good)
+        damaged[bit // 8] ^= 1 << bit % 8
+        (store / "zarr.json").write_bytes(damaged)
+        assert status(dataset_of(ct), quick=True).state == "damaged", bit
+    (store / "zarr.json").write_bytes(good)
+    assert status(dataset_of(ct)).state == "built"
+
+
 def test_quarantined_sources_are_not_stale(ct):
     (ct.parent / "ct/TRN_0001.nii.gz").write_bytes(b"no volume at all")
     run(ct)
     found = status(dataset_of(ct))
     assert (found.state, found.samples, found.quarantined) == ("built", 2, 1)
+
+
+def test_a_new_file_without_a_label_makes_it_stale(ct):
+    folder = ct.parent / "ct"
+    shutil.copy(folder / "TRN_0000.nii.gz", folder / "unlabelled.nii.gz")
+    found = status(dataset_of(ct))
+    assert (found.state, found.exit_code) == ("stale", 3)
+    assert found.reasons == ("a file without a label, or a label without a file: unlabelled.nii.gz",)
+    allowing = replace(SYNC, allow_missing=True)
+    build(make_plan(dataset_of(ct), allowing), allowing)
+    assert status(dataset_of(ct)).state == "built"  # it is in the quarantine now
+
+
+def test_the_exit_code_tells_whether_all_is_built(ct, store):
+    def ends_with() -> int:
+        return CliRunner().invoke(main, ["status", "--catalog", str(ct)]).exit_code
+
+    assert ends_with() == 0
+    labels = ct.parent / "ct/labels.csv"
+    good = labels.read_text()
+    labels.write_text(good.replace("TRN_0000.nii.gz,1", "TRN_0000.nii.gz,2"))
+    assert ends_with() == 3
+    labels.write_text(good)
+    open_store(store).chunk(0).unlink()
+    assert ends_with() == 4
+    shutil.rmtree(store)
+    assert ends_with() == 3
 
 
 def test_unfinished_build_is_counted(ct):
@@ -209,3 +257,5 @@ def test_unfinished_build_is_counted(ct):
     with pytest.raises(Stop):
         build(plan, replace(SYNC, limit=None), report=stop)
     assert status(dataset).unfinished == 1
+    recipe = dataset.recipe.model_copy(update={"spline_order": 1})
+    assert status(dataset.model_copy(update={"recipe": recipe})).unfinished == 0  # it would start anew
