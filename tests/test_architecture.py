@@ -16,10 +16,10 @@ NAMES = list(TREES)
 HOMES = {
     "yaml": {"pipeline/yaml_nodes.py"},
     "pydantic": {"pipeline/catalog.py"},
-    "nibabel": {"pipeline/readers/nifti.py", "pipeline/demo.py"},
+    "nibabel": {"pipeline/readers/nifti.py", "pipeline/demo/scans.py"},
     "isal": {"pipeline/readers/nifti.py"},
-    "cv2": {"pipeline/readers/video.py", "pipeline/demo.py"},
-    "scipy": {"pipeline/siz.py", "pipeline/demo.py"},
+    "cv2": {"pipeline/readers/video.py", "pipeline/demo/clips.py"},
+    "scipy": {"pipeline/siz.py"},
     "zarr": {"pipeline/store.py"},
     "google_crc32c": {"pipeline/store.py"},
     "dask": {"pipeline/build.py"},
