@@ -14,22 +14,22 @@ datasets:
     path: clips
     labels: {regex: 'v_(?P<group>(?P<label>[A-Za-z]+)_g\d+)_c\d+\.avi$'}
     classes: [Mixing, JumpRope, Rowing, TennisSwing, HorseRiding]
-    recipe: {shape: [24, 64, 64], spline_order: 3, frames: all, dtype: float16}
+    recipe: {shape: [16, 48, 48], spline_order: 3, frames: all, dtype: float16}
     store: cache/demo_clips.zarr
-    split: {file: splits/demo_clips.json, fractions: {train: 0.8, val: 0.2}, seed: 0}
+    split: {file: splits/demo_clips.json, fractions: {train: 0.75, val: 0.25}, seed: 0}
 
   demo_ct:
     type: nifti
     path: ct
     labels: {file: ct/labels.csv, id: FileName, label: TypeOfTB, group: PatientID}
     classes: {1: Infiltrative, 2: Focal, 3: Tuberculoma, 4: Miliary, 5: Fibro-cavernous}
-    recipe: {shape: [24, 64, 64], spline_order: 3, window: [-1000, 400], dtype: float16}
+    recipe: {shape: [16, 48, 48], spline_order: 3, window: [-1000, 400], dtype: float16}
     store: cache/demo_ct.zarr
-    split: {file: splits/demo_ct.json, fractions: {train: 0.8, val: 0.2}, seed: 0}
+    split: {file: splits/demo_ct.json, fractions: {train: 0.75, val: 0.25}, seed: 0}
 """
 
 
-def write_demo(folder: Path, *, seed: int = 0, scans: int = 40, groups: int = 5) -> Path:
+def write_demo(folder: Path, *, seed: int = 0, scans: int = 150, groups: int = 8) -> Path:
     """Write `scans` CT phantoms with labels, `groups` groups of clips per action, and a catalog of both.
 
     Returns the catalog's path. `folder` must be new or empty; ConfigError otherwise, and nothing is written.

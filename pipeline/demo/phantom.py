@@ -75,34 +75,34 @@ def _no_balls(rng: Generator) -> Iterator[Ball]:
 
 
 def _nodules(rng: Generator) -> Iterator[Ball]:
-    """Focal: a dozen or so soft nodules of 14 to 20 mm."""
-    for centre in _lung_points(rng, int(rng.integers(12, 17)), margin=10):
-        yield Ball(centre, radius=rng.uniform(7, 10), hu=rng.uniform(0, 50))
+    """Focal: about thirty soft nodules of 20 to 24 mm."""
+    for centre in _lung_points(rng, int(rng.integers(30, 36)), margin=8):
+        yield Ball(centre, radius=rng.uniform(10, 12), hu=rng.uniform(0, 50))
 
 
 def _tuberculomas(rng: Generator) -> Iterator[Ball]:
-    """Tuberculoma: two large round masses with a calcified centre."""
-    for centre in _lung_points(rng, 2, margin=32):
-        radius = rng.uniform(28, 35)
+    """Tuberculoma: six large round masses with a calcified centre."""
+    for centre in _lung_points(rng, 6, margin=26):
+        radius = rng.uniform(28, 34)
         yield Ball(centre, radius, hu=rng.uniform(60, 90))
-        yield Ball(centre, radius * rng.uniform(0.5, 0.6), hu=rng.uniform(500, 700))
+        yield Ball(centre, radius * rng.uniform(0.6, 0.7), hu=rng.uniform(500, 700))
 
 
 def _miliary(rng: Generator) -> Iterator[Ball]:
-    """Miliary: far over a thousand nodules of 4 to 6 mm, all over both lungs."""
-    for centre in _lung_points(rng, int(rng.integers(1500, 2000)), margin=1):
-        yield Ball(centre, radius=rng.uniform(2, 3), hu=rng.uniform(20, 120))
+    """Miliary: over three thousand nodules of 5 to 7 mm, all over both lungs."""
+    for centre in _lung_points(rng, int(rng.integers(3400, 3800)), margin=1):
+        yield Ball(centre, radius=rng.uniform(2.5, 3.5), hu=rng.uniform(20, 120))
 
 
 def _cavities(rng: Generator) -> Iterator[Ball]:
-    """Fibro-cavernous: two or three thick-walled cavities full of air, with strands of scar around them."""
-    for centre in _lung_points(rng, int(rng.integers(2, 4)), margin=32):
-        radius = rng.uniform(28, 35)
-        for end in _lung_points(rng, 80, margin=1):
-            if math.dist(centre, end) < 3 * radius:
+    """Fibro-cavernous: six large cavities full of air, with walls of 8 to 11 mm and strands of scar."""
+    for centre in _lung_points(rng, 6, margin=28):
+        radius = rng.uniform(34, 40)
+        for end in _lung_points(rng, 12, margin=1):
+            if math.dist(centre, end) < 2 * radius:
                 yield from _strand(centre, end, thick=4, thin=3, hu=0)
         yield Ball(centre, radius, hu=rng.uniform(30, 60))
-        yield Ball(centre, radius * rng.uniform(0.6, 0.7), hu=-980)
+        yield Ball(centre, radius * rng.uniform(0.72, 0.78), hu=-980)
 
 
 _LESIONS: dict[str, Callable[[Generator], Iterator[Ball]]] = {
@@ -154,8 +154,8 @@ class Geometry:
 
 def random_geometry(rng: Generator) -> Geometry:
     """Draw a matrix that covers the chest: about 360 mm in the plane and 290 mm along the body."""
-    side = int(rng.choice((256, 272, 288)))
-    slices = int(rng.integers(60, 91))
+    side = int(rng.choice((112, 120, 128)))
+    slices = int(rng.integers(40, 61))
     in_plane = rng.uniform(355, 375) / side
     return Geometry((slices, side, side), (rng.uniform(280, 300) / slices, in_plane, in_plane))
 

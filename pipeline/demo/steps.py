@@ -11,8 +11,8 @@ Say = Callable[[str], None]
 _PREPARE = (("check",), ("build",), ("split",), ("verify",))
 # From random weights, the paper's SGD needs more epochs than a demo has.
 _TRAINING = (
-    *("--model", "viptt-net-small", "--weights", "none", "--optimizer", "adam", "--learning-rate", "0.001"),
-    *("--batch-size", "4", "--plateau-patience", "3", "--stop-patience", "8"),
+    *("--model", "viptt-net-small", "--weights", "none", "--optimizer", "adam", "--learning-rate", "0.0005"),
+    *("--batch-size", "4", "--plateau-patience", "20", "--stop-patience", "20"),
 )
 _PICTURES = ("curves.png", "confusion.png")
 
@@ -43,9 +43,9 @@ def _learn(folder: Path, seed: int) -> tuple[tuple[str, ...], ...]:
     given = (*_TRAINING, "--seed", str(seed))
     tuned = ("--strategy", "pt+cw+aug", "--init", clips)
     return (
-        ("train", "demo_clips", *given, "--no-freeze", "--epochs", "15", "--run", clips),
+        ("train", "demo_clips", *given, "--no-freeze", "--epochs", "10", "--run", clips),
         ("evaluate", clips),
-        ("train", "demo_ct", *given, *tuned, "--epochs", "40", "--run", scans),
+        ("train", "demo_ct", *given, *tuned, "--epochs", "16", "--run", scans),
         ("evaluate", scans),
     )
 
