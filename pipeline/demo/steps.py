@@ -12,7 +12,7 @@ _PREPARE = (("check",), ("build",), ("split",), ("verify",))
 # From random weights, the paper's SGD needs more epochs than a demo has.
 _TRAINING = (
     *("--model", "viptt-net-small", "--weights", "none", "--optimizer", "adam", "--learning-rate", "0.0005"),
-    *("--batch-size", "4", "--plateau-patience", "20", "--stop-patience", "20"),
+    *("--batch-size", "4", "--plateau-patience", "24", "--stop-patience", "24"),
 )
 _PICTURES = ("curves.png", "confusion.png")
 
@@ -43,9 +43,9 @@ def _learn(folder: Path, seed: int) -> tuple[tuple[str, ...], ...]:
     given = (*_TRAINING, "--seed", str(seed))
     tuned = ("--strategy", "pt+cw+aug", "--init", clips)
     return (
-        ("train", "demo_clips", *given, "--no-freeze", "--epochs", "10", "--run", clips),
+        ("train", "demo_clips", *given, "--no-freeze", "--epochs", "6", "--run", clips),
         ("evaluate", clips),
-        ("train", "demo_ct", *given, *tuned, "--epochs", "16", "--run", scans),
+        ("train", "demo_ct", *given, *tuned, "--epochs", "24", "--run", scans),
         ("evaluate", scans),
     )
 

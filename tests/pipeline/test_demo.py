@@ -49,10 +49,8 @@ def scans(demo: Path) -> list[Scan]:
 
 def _scan(folder: Path, row: dict[str, str]) -> Scan:
     image = nib.as_closest_canonical(nib.squeeze_image(nib.load(folder / row["FileName"])))
-    # Every second pixel of a slice is enough to tell lesions apart, and four times as fast.
-    hu = image.get_fdata(dtype=np.float32)[::-2, ::-2]
-    width, height, depth = map(float, image.header.get_zooms())
-    return Scan(row, hu, (2 * width, 2 * height, depth))
+    hu = image.get_fdata(dtype=np.float32)[::-1, ::-1]
+    return Scan(row, hu, tuple(map(float, image.header.get_zooms())))
 
 
 def lungs(scan: Scan) -> NDArray[np.bool_]:
@@ -95,6 +93,15 @@ def test_the_catalog_loads_and_every_source_has_a_label(demo: Path) -> None:
     assert {sample.label for sample in listings["demo_clips"].samples} == set(range(5))
 
 
+def in_chest(scan: Scan) -> NDArray[np.float32]:
+    """HU every 8 mm on a grid about the middle of the scan, the same for every matrix."""
+    places = np.mgrid[-96:97:8, -96:97:8, -96:97:8]
+    voxels = [
+        at / step + (size - 1) / 2 for at, step, size in zip(places, scan.spacing, scan.hu.shape, strict=True)
+    ]
+    return ndimage.map_coordinates(scan.hu, voxels, order=1)
+
+
 def test_two_scans_of_a_patient_share_label_and_lesions_but_not_the_matrix(scans: list[Scan]) -> None:
     first, second = scans[0], scans[5]
 
@@ -102,9 +109,8 @@ def test_two_scans_of_a_patient_share_label_and_lesions_but_not_the_matrix(scans
     assert first.row["TypeOfTB"] == second.row["TypeOfTB"] == "1"
     assert first.spacing != second.spacing
     assert len({scan.row["PatientID"] for scan in scans}) == SCANS - 1
-    shape = (24, 24, 24)
-    one, two = (ndimage.zoom(scan.hu, np.divide(shape, scan.hu.shape), order=1) for scan in (first, second))
-    assert np.corrcoef(one.ravel(), two.ravel())[0, 1] > 0.95
+    *others, own = np.corrcoef([in_chest(scan).ravel() for scan in scans])[0, 1:]
+    assert own > 0.92 > max(others)
 
 
 def test_the_scans_are_stored_in_different_ways(demo: Path) -> None:
@@ -115,20 +121,21 @@ def test_the_scans_are_stored_in_different_ways(demo: Path) -> None:
     assert {len(image.shape) for image in images} == {3, 4}
     assert {image.get_data_dtype().name for image in images} == {"int16", "uint16"}
     assert {image.dataobj.slope for image in images} == {1.0, 0.5}
-    assert all(sum(image.shape) >= 2 * 256 + 60 for image in images)
+    assert all(min(image.shape[:3]) >= 40 and max(image.shape) <= 128 for image in images)
 
 
 def test_stored_values_are_hounsfield_units_in_the_right_place(scans: list[Scan]) -> None:
     for scan in scans:
         width, height, depth = (size // 2 for size in scan.hu.shape)
-        low = scan.hu[..., : depth // 2]
         assert scan.hu.min() == pytest.approx(-1024, abs=0.5)
         assert scan.hu[0, 0].max() == -1024
-        # Spine toward Posterior, heart toward Left, liver below the lungs, trachea above.
+        # Spine toward Posterior, liver below the lungs, trachea above.
         assert scan.hu[width, height:].max() > 200 > scan.hu[width, height // 2 : height].max()
-        assert (low[width:] > 0).sum() > 1.02 * (low[:width] > 0).sum()
         assert lungs(scan)[..., :3].sum() == 0 < lungs(scan)[..., depth:].sum()
         assert (scan.hu[width, ..., -5:] < -900).sum() > (scan.hu[width, ..., :5] < -900).sum()
+    # 56 mm to the left of the spine is the heart, to the right is lung; a lesion may lie in either.
+    right, left = np.median([in_chest(scan)[[5, 19], 9, 15] for scan in scans], axis=0)
+    assert right < -400 < 0 < left
 
 
 def test_the_classes_differ_in_their_lesions(scans: list[Scan]) -> None:
@@ -137,7 +144,7 @@ def test_the_classes_differ_in_their_lesions(scans: list[Scan]) -> None:
     def others(figure: str, tb_type: str) -> float:
         return max(values[figure] for name, values in found.items() if name != tb_type)
 
-    assert found["Infiltrative"]["haze"] > 0.12 > others("haze", "Infiltrative")
+    assert found["Infiltrative"]["haze"] > 0.3 > 2 * others("haze", "Infiltrative")
     assert found["Miliary"]["parts"] > 900 > 3 * others("parts", "Miliary")
     assert found["Tuberculoma"]["radius_mm"] > 20 > 1.5 * others("radius_mm", "Tuberculoma")
     assert found["Fibro-cavernous"]["cavity_cm3"] > 5 > others("cavity_cm3", "Fibro-cavernous") + 4
