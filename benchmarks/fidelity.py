@@ -81,7 +81,7 @@ def rows(dataset: NiftiDataset | VideoDataset) -> Iterator[Sequence[str]]:
 
 def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        catalog = load_catalog(Path(arguments[0]) if arguments else write_demo(Path(folder)))
+        catalog = load_catalog(Path(arguments[0]) if arguments else write_demo(Path(folder), scans=20))
         for dataset in catalog.datasets.values():
             print(f"\n{dataset.name}, {' x '.join(map(str, dataset.recipe.shape))}")
             for row in (SCANS if isinstance(dataset, NiftiDataset) else CLIPS, *rows(dataset)):

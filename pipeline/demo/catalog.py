@@ -6,6 +6,8 @@ from pipeline.demo.clips import write_clips
 from pipeline.demo.scans import write_scans
 from pipeline.errors import ConfigError
 
+SCANS = 150  # enough for over 100 to learn from, and a validation part that one lucky scan does not decide
+GROUPS = 8
 _CATALOG = r"""# Generated sources, written by `viptt demo`; the small shape keeps training short.
 version: 1
 datasets:
@@ -29,7 +31,7 @@ datasets:
 """
 
 
-def write_demo(folder: Path, *, seed: int = 0, scans: int = 150, groups: int = 8) -> Path:
+def write_demo(folder: Path, *, seed: int = 0, scans: int = SCANS, groups: int = GROUPS) -> Path:
     """Write `scans` CT phantoms with labels, `groups` groups of clips per action, and a catalog of both.
 
     Returns the catalog's path. `folder` must be new or empty; ConfigError otherwise, and nothing is written.

@@ -1,6 +1,7 @@
 """The generated sources: real files that other libraries read, and classes that differ in their lesions."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.catalog import load_catalog
-from pipeline.demo import ACTIONS, TB_TYPES, write_demo
+from pipeline.demo import ACTIONS, TB_TYPES, run_demo, write_demo
 from pipeline.errors import ConfigError
 from pipeline.samples import list_samples
 
@@ -134,7 +135,7 @@ def test_stored_values_are_hounsfield_units_in_the_right_place(scans: list[Scan]
         assert lungs(scan)[..., :3].sum() == 0 < lungs(scan)[..., depth:].sum()
         assert (scan.hu[width, ..., -5:] < -900).sum() > (scan.hu[width, ..., :5] < -900).sum()
     # 56 mm to the left of the spine is the heart, to the right is lung; a lesion may lie in either.
-    right, left = np.median([in_chest(scan)[[5, 19], 9, 15] for scan in scans], axis=0)
+    right, left = np.median([in_chest(scan)[[5, 19], 9, 6] for scan in scans], axis=0)
     assert right < -400 < 0 < left
 
 
@@ -201,3 +202,49 @@ def test_a_place_that_is_taken_is_refused(tmp_path: Path, occupied: str, refusal
 
 def test_an_empty_folder_is_used(tmp_path: Path) -> None:
     assert write_demo(tmp_path, scans=0, groups=0) == tmp_path / "data_catalog.yaml"
+
+
+class Commands:
+    """Stands in for `viptt`: notes what it is to run, and gives the exit code 3 at one of the commands."""
+
+    def __init__(self, *, fails: str = "") -> None:
+        self.given: list[tuple[str, ...]] = []
+        self.fails = fails
+
+    def __call__(self, arguments: Sequence[str]) -> int:
+        self.given.append(tuple(arguments))
+        return 3 if arguments[0] == self.fails else 0
+
+    @property
+    def names(self) -> list[str]:
+        return [arguments[0] for arguments in self.given]
+
+
+def test_the_chain_runs_in_order_on_the_catalog_with_the_seed(tmp_path: Path) -> None:
+    viptt, said = Commands(), []
+
+    assert run_demo(tmp_path / "demo", viptt, said.append, seed=7, scans=0, groups=0) == 0
+
+    assert viptt.names == ["check", "build", "split", "verify", "train", "evaluate", "train", "evaluate"]
+    for given in viptt.given:
+        assert given[-2:] == ("--catalog", str(tmp_path / "demo/data_catalog.yaml"))
+        if given[0] == "train":
+            assert given[given.index("--seed") + 1] == "7"
+    assert sum(line.startswith("\n$ viptt ") for line in said) == len(viptt.given)
+    assert not any("pictures" in line for line in said)
+
+
+def test_without_training_the_chain_ends_with_the_stores(tmp_path: Path) -> None:
+    viptt = Commands()
+
+    assert run_demo(tmp_path, viptt, print, scans=0, groups=0, training=False) == 0
+
+    assert viptt.names == ["check", "build", "split", "verify"]
+
+
+def test_a_command_that_fails_ends_the_demo_with_its_code(tmp_path: Path) -> None:
+    viptt = Commands(fails="split")
+
+    assert run_demo(tmp_path, viptt, print, scans=0, groups=0) == 3
+
+    assert viptt.names == ["check", "build", "split"]
