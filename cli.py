@@ -622,45 +622,21 @@ def _native_stderr_closed() -> Iterator[None]:
 
 @main.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of data and weights.")
 @click.option("--no-train", is_flag=True, help="Stop before training, which needs TensorFlow.")
 @console.common
-def demo(folder: Path, no_train: bool) -> int:
+def demo(folder: Path, seed: int, no_train: bool) -> int:
     """Write generated scans and clips with a catalog into DIR, then run the whole chain on them."""
-    from pipeline.demo import write_demo
+    from pipeline.demo import run_demo
 
-    console.say(f"writing generated scans and clips into {folder}")
-    catalog = write_demo(folder)
-    for command in _demo_commands(folder, no_train):
-        console.say(f"\n$ viptt {' '.join(command)}")
-        arguments = [*command, "--catalog", str(catalog)] + ["--quiet"] * (console.settings().verbosity < 0)
-        code: int | None = main.main(arguments, standalone_mode=False)
-        if code:
-            return code
-    return 0
+    return run_demo(folder, _run_command, console.say, seed=seed, training=not no_train)
 
 
-def _demo_commands(folder: Path, no_train: bool) -> list[list[str]]:
-    clips, scans = str(folder / "runs/clips"), str(folder / "runs/ct")
-    small = [
-        "--model",
-        "viptt-net-small",
-        "--weights",
-        "none",
-        "--optimizer",
-        "adam",
-        "--learning-rate",
-        "0.0005",
-    ]
-    small += ["--batch-size", "4", "--plateau-patience", "40", "--stop-patience", "40"]
-    tuned = ["--strategy", "pt+cw+aug", "--init", clips]
-    prepare = [["check"], ["build"], ["split"], ["verify"]]
-    learn = [
-        ["train", "demo_clips", *small, "--no-freeze", "--epochs", "15", "--run", clips],
-        ["evaluate", clips],
-        ["train", "demo_ct", *small, *tuned, "--epochs", "40", "--run", scans],
-        ["evaluate", scans],
-    ]
-    return prepare if no_train else prepare + learn
+def _run_command(arguments: Sequence[str]) -> int:
+    """Run another command inside this one, as quietly; its exit code."""
+    quiet = ["--quiet"] * (console.settings().verbosity < 0)
+    code: int | None = main.main([*arguments, *quiet], standalone_mode=False)
+    return code or 0
 
 
 if __name__ == "__main__":

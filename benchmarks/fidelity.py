@@ -83,7 +83,7 @@ def rows(dataset: Dataset) -> Iterator[Sequence[str]]:
 
 def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        catalog = load_catalog(Path(arguments[0]) if arguments else write_demo(Path(folder)))
+        catalog = load_catalog(Path(arguments[0]) if arguments else write_demo(Path(folder), scans=20))
         for dataset in catalog.datasets.values():
             print(f"\n{dataset.name}, {' x '.join(map(str, dataset.recipe.shape))}")
             for row in (SCANS if dataset.type == "nifti" else CLIPS, *rows(dataset)):

@@ -23,8 +23,23 @@ SHORT = (
 
 
 @pytest.mark.slow
+def test_the_demo_learns_and_names_its_pictures(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["demo", str(tmp_path / "demo")])
+
+    assert result.exit_code == 0, result.stderr
+    scores = json.loads((tmp_path / "demo/runs/ct/metrics.json").read_text())["scores"]
+    assert scores["samples"] >= 20
+    assert scores["kappa"] >= 0.8
+    pictures = [Path(line.strip()) for line in result.stderr.split("pictures to open:\n")[1].splitlines()]
+    assert {(path.parent.name, path.name) for path in pictures} == {
+        (run, name) for run in ("clips", "ct") for name in ("curves.png", "confusion.png")
+    }
+    assert all(path.is_file() for path in pictures)
+
+
+@pytest.mark.slow
 def test_the_four_strategies_run_on_the_demo_and_are_compared(tmp_path: Path) -> None:
-    catalog = write_demo(tmp_path / "demo")
+    catalog = write_demo(tmp_path / "demo", scans=40, groups=5)
 
     def viptt(*arguments: object) -> str:
         given = [str(argument) for argument in (*arguments, "--catalog", catalog)]
