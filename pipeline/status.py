@@ -47,6 +47,7 @@ def status(dataset: Dataset, *, quick: bool = False) -> Status:
     listing = list_samples(dataset, allow_missing=True)
     quarantined = {item.source: item.source_sha256 for item in read_quarantine(dataset.quarantine_file)}
     state, store, reasons = _damage(dataset)
+    # What is damaged has to be repaired first; whether it is stale as well can be asked then.
     if store is not None and not reasons:
         reasons = list(_stale_reasons(dataset, store, listing, quarantined, quick=quick))
         state = "stale" if reasons else "built"
@@ -125,6 +126,7 @@ def _content_reasons(
 ) -> Iterator[str]:
     stored = {**quarantined, **{source: row.source_sha256 for source, row in rows.items()}}
     compared = [sample for sample in samples if sample.source in stored]
+    # Hashing releases the interpreter's lock, so that threads share the cores.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         hashes = list(pool.map(_hash, compared))
     changed = [

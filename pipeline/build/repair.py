@@ -87,6 +87,7 @@ def _chunks_of(
         intact = list(pool.map(lambda index: _is_intact(store, index), range(len(store.rows))))
     damaged = [index for index, sound in enumerate(intact) if not sound]
     rows = {store.rows[index].source: store.rows[index] for index in damaged}
+    # The hash in the row must be the source's: other bytes would make another volume under the same name.
     samples = [
         Sample(row.id, row.label, row.group, row.source, dataset.path / row.source, row.source_sha256)
         for row in rows.values()
@@ -97,6 +98,7 @@ def _chunks_of(
     ]
     if problems:
         raise IntegrityError(*problems)
+    # What is intact is linked from the store that is being replaced: no byte of it is copied.
     made = {result.entry.source: result.chunk for result in results if result.chunk}
     chunks = [made.get(row.source) or store.chunk(index) for index, row in enumerate(store.rows)]
     return chunks, len(damaged)

@@ -1,21 +1,21 @@
-"""Drawing a split: stratified by class, grouped, and reproducible by anybody.
+"""Assigning samples to splits: stratified by class, grouped, and reproducible by anybody.
 
-How ``assign`` draws. A *unit* is what must stay together: a group, or a sample that has none.
+How ``assign`` works. A *unit* is what must stay together: a group, or a sample that has none.
 
 1. Every unit gets a rank, SHA-256 of the seed and its name. Nothing else is random, so Python, NumPy,
-   machine and the order of files play no part, and a new sample leaves the ranks of old ones alone.
-2. Every class gets a whole number of samples per part, floor or ceiling of the exact one, the totals
-   of the parts as near as that allows (controlled rounding; Cox, JASA 82, 1987).
-3. Class by class, the rarest first (Sechidis et al., ECML PKDD 2011), the units fill the parts in rank
+   machine and the order of files play no split, and a new sample leaves the ranks of old ones alone.
+2. Every class gets a whole number of samples per split, floor or ceiling of the exact one, the totals
+   of the splits as near as that allows (controlled rounding; Cox, JASA 82, 1987).
+3. Class by class, the rarest first (Sechidis et al., ECML PKDD 2011), the units fill the splits in rank
    order: a unit goes where its middle falls. Shares are cut cumulatively, so a class misses its exact
-   count by at most its largest unit, whatever the number of parts (units of one class).
+   count by at most its largest unit, whatever the number of splits (units of one class).
 4. Only where a class is off by more than the slack are units moved or swapped; where that is all the
-   same, so that the class is in every part. The slack, 0.2 % of all samples or 1 % of the class, buys
+   same, so that the class is in every split. The slack, 0.2 % of all samples or 1 % of the class, buys
    stability: following every single sample would move whole groups each time that a file is added. Up
    to 12 units have no slack: all placings are tried.
-5. A part that is left without any sample gets the unit that costs least, if it keeps to that bound.
+5. A split that is left without any sample gets the unit that costs least, if it keeps to that bound.
 
-A class with a single unit goes to the largest part. All counting is in whole numbers: a deviation
+A class with a single unit goes to the largest split. All counting is in whole numbers: a deviation
 ``count - exact`` is kept times the common denominator of the shares, so no rounding can differ.
 
 Needs nothing but the standard library. Does not read or write anything.
@@ -45,9 +45,9 @@ def assign(
     fractions: Mapping[str, float],
     seed: int = 0,
 ) -> dict[str, list[str]]:
-    """Draw disjoint parts, stratified by label, no group in two of them; ids of a part are sorted.
+    """Assign ids to disjoint splits, stratified by label, no group in two of them; each split is sorted.
 
-    Without groups every class is within 1 of ``fraction * samples`` in every part. A group that is
+    Without groups every class is within 1 of ``fraction * samples`` in every split. A group that is
     None or "" means that the sample has none. The result depends on the set of (id, label, group),
     the fractions and the seed alone. Raises ConfigError for arguments that make no sense.
 
@@ -60,16 +60,16 @@ def assign(
     units = make_units(
         ids, [classes[str(label)] for label in labels], [None] * len(ids) if groups is None else groups, seed
     )
-    drawn: dict[str, list[str]] = {name: [] for name in fractions}
-    for unit, part in zip(units, _draw(units, len(classes), shares), strict=True):
-        drawn[names[part]].extend(unit.ids)
-    return {name: sorted(part) for name, part in drawn.items()}
+    assigned: dict[str, list[str]] = {name: [] for name in fractions}
+    for unit, split in zip(units, _place(units, len(classes), shares), strict=True):
+        assigned[names[split]].extend(unit.ids)
+    return {name: sorted(ids) for name, ids in assigned.items()}
 
 
 def equal_folds(folds: int) -> dict[str, float]:
-    """Fractions of ``folds`` equal parts: fold-0, fold-1, …"""
+    """Fractions of ``folds`` equal splits: fold-0, fold-1, …"""
     if folds < 2:
-        raise ConfigError.of("split", "folds", f"{folds} folds cannot be drawn", "ask for 2 or more")
+        raise ConfigError.of("split", "folds", f"{folds} folds cannot be made", "ask for 2 or more")
     return {f"fold-{index}": 1 / folds for index in range(folds)}
 
 
@@ -78,8 +78,8 @@ def whole_shares(fractions: Mapping[str, float]) -> tuple[list[str], list[int]]:
     exact = {name: _share(name, value) for name, value in fractions.items()}
     total = sum(exact.values(), Fraction(0))
     if len(exact) < 2 or abs(total - 1) > Fraction(1, 10**9):
-        reason = f"the fractions of {len(exact)} part(s) sum to {float(total):.10g}"
-        raise ConfigError.of("split", "fractions", reason, "name two or more parts whose fractions sum to 1")
+        reason = f"the fractions of {len(exact)} splits sum to {float(total):.10g}"
+        raise ConfigError.of("split", "fractions", reason, "name two or more splits whose fractions sum to 1")
     names = sorted(exact, key=lambda name: (-exact[name], name))
     denominator = math.lcm(*(exact[name].denominator for name in names))
     whole = [int(exact[name] * denominator) for name in names]
@@ -90,8 +90,8 @@ def _share(name: str, value: object) -> Fraction:
     """The decimal number that the user wrote, not its binary neighbour."""
     number = isinstance(value, Real | Decimal) and not isinstance(value, bool)
     if not (number and math.isfinite(float(value)) and value > 0 and isinstance(name, str) and name):  # type: ignore[arg-type,operator]
-        reason = f"the fraction of part {name!r} is {value!r}"
-        raise ConfigError.of("split", "fractions", reason, "give every part a name and a number above 0")
+        reason = f"the fraction of split {name!r} is {value!r}"
+        raise ConfigError.of("split", "fractions", reason, "give every split a name and a number above 0")
     return Fraction(str(value))
 
 
@@ -126,7 +126,7 @@ def _not(values: Sequence[Any], kinds: Any) -> list[str]:
     return [] if sound else [repr(value) for value in values if not isinstance(value, kinds)]
 
 
-def _draw(units: list[Unit], classes: int, shares: list[int]) -> list[int]:
+def _place(units: list[Unit], classes: int, shares: list[int]) -> list[int]:
     """Part of every unit."""
     plan = make_aims(units, classes, shares)
     rows = quotas(plan.sizes, shares)

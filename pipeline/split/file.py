@@ -10,8 +10,8 @@ from typing import Any
 
 from pipeline.errors import IntegrityError, ResourceError
 from pipeline.files import write_durably
-from pipeline.split.strict import _REQUIRED, check_shape, read_json
-from pipeline.split.terms import FORMAT, REDRAW, TRAIN
+from pipeline.split.strict import REQUIRED, check_shape, read_json
+from pipeline.split.terms import ASSIGN_AGAIN, FORMAT, TRAIN
 
 BEGINNING = re.compile(rb'\{\s*"format": \d+,\s*"dataset": "')  # of a split file that is cut or damaged
 
@@ -20,9 +20,9 @@ BEGINNING = re.compile(rb'\{\s*"format": \d+,\s*"dataset": "')  # of a split fil
 class Split:
     """Named, disjoint lists of sample ids, bound to a store, and what there is to say about them.
 
-    ``counts`` is part → class → samples, ``groups`` part → groups, ``leaked`` part → samples of which
-    a sample of the same group is in the train part (without one: in another part). ``class_weights``
-    is n / (classes * n_c) over the train part. ``excluded`` are ids left out on purpose.
+    ``parts`` is name → ids, ``counts`` name → class → samples, ``groups`` name → groups, ``leaked`` name →
+    samples of which a sample of the same group is in train (where there is no train: in another one).
+    ``class_weights`` is n / (classes * n_c) over train. ``excluded`` are ids left out on purpose.
     """
 
     dataset: str
@@ -39,8 +39,8 @@ class Split:
     warnings: tuple[str, ...] = ()
 
 
-def train_part(fractions: Mapping[str, float]) -> str:
-    """The part that is trained on: ``train``, or else the largest."""
+def train_name(fractions: Mapping[str, float]) -> str:
+    """The split that is trained on: ``train``, or else the largest."""
     return TRAIN if TRAIN in fractions else max(fractions, key=lambda name: fractions[name])
 
 
@@ -128,10 +128,11 @@ def read_split(path: Path | str, *, edited: bool = False) -> Split:
     document = read_json(path)
     check_shape(path, document)
     bare = {key: value for key, value in document.items() if key != "digest"}
-    ours = set(document) - set(_REQUIRED)
+    # Keys beside the required ones are written by viptt alone, always with a digest.
+    ours = set(document) - set(REQUIRED)
     sound = document.get("digest") == _digest(bare) and path.read_bytes() == rendered(document).encode()
     if ours and not edited and not sound:
-        remedy = f"{REDRAW}, or accept the edit with `viptt split --import {path}`"
+        remedy = f"{ASSIGN_AGAIN}, or accept the edit with `viptt split --import {path}`"
         raise IntegrityError.of(path, "split-edited", "its content is not what was written", remedy)
     return _from_document(document)
 
@@ -146,7 +147,7 @@ def _from_document(document: Mapping[str, Any]) -> Split:
         fractions=document["fractions"],
         parts={name: tuple(ids) for name, ids in document["splits"].items()},
         counts=counts,
-        class_weights=document.get("class_weights", class_weights(counts[train_part(document["fractions"])])),
+        class_weights=document.get("class_weights", class_weights(counts[train_name(document["fractions"])])),
         groups=document.get("groups", {}),
         leaked=document.get("leaked", {}),
         excluded=tuple(document.get("excluded", ())),

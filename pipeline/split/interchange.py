@@ -2,13 +2,13 @@
 
     json     viptt's: strict, with a hash of itself
     nnunet   splits_final.json: a list of {"train": [id], "val": [id]}, one per fold; "test" is ours
-    ucf      <part>listNN.txt: "Class/v_Class_gNN_cNN.avi 1" (test: without the number), and classInd.txt
-    covidx   <part>_COVIDx_CT-<version>.txt: "file class xmin ymin xmax ymax"
+    ucf      <split>listNN.txt: "Class/v_Class_gNN_cNN.avi 1" (test: without the number), and classInd.txt
+    covidx   <split>_COVIDx_CT-<version>.txt: "file class xmin ymin xmax ymax"
     monai    datalist: {"training": [{"image", "label", "fold"}], "testing": [...]}; "id" and "part" are ours
     csv      id,part,label,group
 
-Readers give the lists as they are: part → ids, in the order of the file. A name in a list stands for
-the sample with that id, that source, or that file name, with or without suffixes.
+Readers give the lists as they are: name of the split → ids, in the order of the file. A name in a list
+stands for the sample with that id, that source, or that file name, with or without suffixes.
 """
 
 import csv
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import ConfigError, IntegrityError, active, inert, some
 from pipeline.split.file import Split, read_split, write_file
 from pipeline.split.strict import is_text, list_of, map_of, read_json
-from pipeline.split.terms import REDRAW, TEST, TRAIN, VAL
+from pipeline.split.terms import ASSIGN_AGAIN, TEST, TRAIN, VAL
 
 if TYPE_CHECKING:
     from pipeline.store import Row, Store
@@ -62,9 +62,9 @@ def format_of(path: Path) -> str:
 
 
 def read_lists(path: Path, store: "Store", *, fold: int | None = None) -> dict[str, list[str]]:
-    """Part → ids from a file in any of the formats; names that the store lacks stay as they are.
+    """Name → ids from a file in any of the formats; names that the store lacks stay as they are.
 
-    The other parts of UCF and COVIDx-CT lists are found beside the file. ``fold`` makes train and val
+    The other splits of UCF and COVIDx-CT lists are found beside the file. ``fold`` makes train and val
     of the folds in nnU-Net's and MONAI's files.
     """
     lists = IMPORTS[format_of(path)](path, fold)
@@ -88,7 +88,9 @@ def export_texts(split: Split, store: "Store", form: str) -> Files:
     rows = {row.id: row for row in store.rows}
     unknown = sorted(sample for ids in split.parts.values() for sample in ids if sample not in rows)
     if unknown:
-        raise IntegrityError.of(split.dataset, "unknown-id", f"the store lacks {some(unknown, 'id')}", REDRAW)
+        raise IntegrityError.of(
+            split.dataset, "unknown-id", f"the store lacks {some(unknown, 'id')}", ASSIGN_AGAIN
+        )
     return EXPORTS[form](split, rows, store.header.classes)
 
 
@@ -141,8 +143,8 @@ def _folds(split: Split) -> list[str]:
         return names
     if set(names) == {TRAIN, VAL}:
         return []
-    reason = f"it has no place for the parts {', '.join(names)}"
-    raise ConfigError.of(split.dataset, "split-parts", reason, "use parts train and val, or folds; or csv")
+    reason = f"it has no place for the splits {', '.join(names)}"
+    raise ConfigError.of(split.dataset, "split-parts", reason, "use splits train and val, or folds; or csv")
 
 
 def _to_nnunet(split: Split, rows: Rows, classes: Sequence[str]) -> Files:
@@ -168,8 +170,8 @@ def _from_nnunet(path: Path, fold: int | None) -> dict[str, list[str]]:
     if len(vals) != len(set(vals)) or set(vals) != whole:
         reason = "its folds are not one partition of the samples"
         raise ConfigError.of(path, "split-folds", reason, "choose one of them with `--fold N`")
-    parts = {f"fold-{index}": entry[VAL] for index, entry in enumerate(entries)}
-    return parts | {TEST: entries[0][TEST]} if TEST in entries[0] else parts
+    lists = {f"fold-{index}": entry[VAL] for index, entry in enumerate(entries)}
+    return lists | {TEST: entries[0][TEST]} if TEST in entries[0] else lists
 
 
 def _fold_number(path: Path, fold: int, folds: int) -> int:
@@ -193,14 +195,14 @@ def _to_ucf(split: Split, rows: Rows, classes: Sequence[str]) -> Files:
 
 
 def _from_ucf(path: Path, fold: int | None) -> dict[str, list[str]]:
-    parts = {}
+    lists = {}
     for name, beside in _beside(path, UCF_NAME, "number"):
-        parts[name] = [re.sub(r" \d+$", "", line) for line in _lines(beside)]
-    return parts
+        lists[name] = [re.sub(r" \d+$", "", line) for line in _lines(beside)]
+    return lists
 
 
 def _beside(path: Path, pattern: re.Pattern[str], *same: str) -> list[tuple[str, Path]]:
-    """(part, file) of the lists that belong together: train, val, test, then others by name."""
+    """(split, file) of the lists that belong together: train, val, test, then others by name."""
     ours = pattern.fullmatch(path.name)
     files = {}
     for other in sorted(path.parent.iterdir()):
@@ -231,13 +233,13 @@ def _covidx_line(row: "Row") -> str:
 
 
 def _from_covidx(path: Path, fold: int | None) -> dict[str, list[str]]:
-    parts = {}
+    lists = {}
     for name, beside in _beside(path, COVIDX_NAME, "before", "after"):
         fields = [line.split() for line in _lines(beside)]
         if any(len(field) != 6 for field in fields):
             raise _foreign(beside, "a line is not `file class xmin ymin xmax ymax`")
-        parts[name] = [field[0] for field in fields]
-    return parts
+        lists[name] = [field[0] for field in fields]
+    return lists
 
 
 def _to_monai(split: Split, rows: Rows, classes: Sequence[str]) -> Files:
@@ -267,15 +269,15 @@ def _datum(row: "Row", part: str) -> dict[str, Any]:
 
 def _from_monai(path: Path, fold: int | None) -> dict[str, list[str]]:
     document = read_json(path)
-    parts: dict[str, list[str]] = {}
+    lists: dict[str, list[str]] = {}
     for key, part in (("training", TRAIN), ("validation", VAL), ("testing", TEST), ("test", TEST)):
         for item in document.get(key, ()):
             entry = item if isinstance(item, dict) else {"image": item}
             name = entry.get("id", entry.get("image"))
             if not isinstance(name, str):
                 raise _foreign(path, f"an entry of {key} names no image")
-            parts.setdefault(_monai_part(entry, part, fold), []).append(name)
-    return parts
+            lists.setdefault(_monai_part(entry, part, fold), []).append(name)
+    return lists
 
 
 def _monai_part(entry: Mapping[str, Any], part: str, fold: int | None) -> str:
@@ -302,13 +304,13 @@ def _from_csv(path: Path, fold: int | None) -> dict[str, list[str]]:
     reader = csv.DictReader(io.StringIO(_text_of(path).removeprefix("\ufeff"), newline=""))
     column = next((name for name in ("part", "split", "set") if name in (reader.fieldnames or ())), None)
     if column is None or "id" not in (reader.fieldnames or ()):
-        raise _foreign(path, "its first line names no columns id and part")
-    parts: dict[str, list[str]] = {}
+        raise _foreign(path, "its first line names no columns id and part (or split)")
+    lists: dict[str, list[str]] = {}
     for line in reader:
         if not line["id"] or not line[column]:
-            raise _foreign(path, f"line {reader.line_num} lacks the id or the part")
-        parts.setdefault(active(line[column]), []).append(active(line["id"]))
-    return parts
+            raise _foreign(path, f"line {reader.line_num} lacks the id or the split")
+        lists.setdefault(active(line[column]), []).append(active(line["id"]))
+    return lists
 
 
 def _from_ours(path: Path, fold: int | None) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ from pipeline.split.describe import describe
 from pipeline.split.file import Split, class_weights, read_split
 from pipeline.split.interchange import format_of, read_lists
 from pipeline.split.strict import id_problems
-from pipeline.split.terms import GIVEN, GROUPED, LONE, METHODS, PAPER, PLAIN, TEST, TRAIN, VAL, Parts
+from pipeline.split.terms import GIVEN, GROUPED, LONE, METHODS, PAPER, PLAIN, TEST, TRAIN, VAL, Lists
 from pipeline.split.units import find_root
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ def make_split(
     grouped: bool = True,
     frozen: Split | None = None,
 ) -> Split:
-    """Draw a split of a store.
+    """Assign the samples of a store to splits.
 
     Samples with the same bytes (of source or volume) are kept together like a group. ``grouped=False``
-    ignores the groups, and the split says what leaks. The ``test`` part of ``frozen`` is kept as it is
-    and the other parts are drawn from the rest; siblings of its samples that came later are excluded.
+    ignores the groups, and the split says what leaks. The ``test`` split of ``frozen`` is kept as it is
+    and the others are made of the rest; siblings of its samples that came later are excluded.
     """
     method = method or (GROUPED if grouped and any(row.group for row in store.rows) else PLAIN)
     if method not in METHODS:
@@ -42,38 +42,39 @@ def make_split(
         raise ConfigError.of(store.header.dataset, "split-method", reason, f"use one of {', '.join(METHODS)}")
     units = _bound(store.rows, grouped=method == GROUPED)
     kept = _frozen_test(store, frozen)
+    # A sibling of a test sample that came later would leak from any other split.
     tied = {units[sample] for sample in kept}
     rows = [row for row in store.rows if units[row.id] not in tied]
     excluded = [row.id for row in store.rows if units[row.id] in tied and row.id not in kept]
     if not kept:
-        drawn = _drawn(rows, units, method, fractions, seed)
-        return describe(store, drawn, method=method, seed=seed, fractions=fractions)
+        lists = _assigned(rows, units, method, fractions, seed)
+        return describe(store, lists, method=method, seed=seed, fractions=fractions)
     fractions, shares = _fractions_beside(fractions, len(kept) / len(store.rows))
-    beside: Parts = {**_drawn(rows, units, method, shares, seed), TEST: kept}
+    beside: Lists = {**_assigned(rows, units, method, shares, seed), TEST: kept}
     return describe(store, beside, method=method, seed=seed, fractions=fractions, excluded=excluded)
 
 
 def given_split(
-    store: "Store", parts: Parts, *, method: str = GIVEN, seed: int = 0, excluded: Sequence[str] = ()
+    store: "Store", lists: Lists, *, method: str = GIVEN, seed: int = 0, excluded: Sequence[str] = ()
 ) -> Split:
-    """Take parts that somebody else drew, in their order; the fractions are what they turn out to be.
+    """Take lists that somebody else made, in their order; the fractions are what they turn out to be.
 
-    Raises IntegrityError for ids that the store lacks, or that are in two parts.
+    Raises IntegrityError for ids that the store lacks, or that are in two splits.
     """
-    total = sum(map(len, parts.values()))
+    total = sum(map(len, lists.values()))
     if not total:
         raise IntegrityError.of(
-            store.header.dataset, "split-empty", "no part holds a sample", "give the lists of ids"
+            store.header.dataset, "split-empty", "no split holds a sample", "give the lists of ids"
         )
-    fractions = {name: len(ids) / total for name, ids in parts.items()}
-    problems = id_problems(store.header.dataset, parts) + unknown_ids(store, parts, store.header.dataset)
+    fractions = {name: len(ids) / total for name, ids in lists.items()}
+    problems = id_problems(store.header.dataset, lists) + unknown_ids(store, lists, store.header.dataset)
     if problems:
         raise IntegrityError(*problems)
-    return describe(store, parts, method=method, seed=seed, fractions=fractions, excluded=excluded)
+    return describe(store, lists, method=method, seed=seed, fractions=fractions, excluded=excluded)
 
 
 def import_split(path: Path | str, store: "Store", *, fold: int | None = None) -> Split:
-    """Take the parts from any file that ``split_formats`` reads, or from our own after an edit by hand."""
+    """Take the lists from any file that ``interchange`` reads, or from our own after an edit by hand."""
     path = Path(path)
     if format_of(path) == "json":
         edited = read_split(path, edited=True)
@@ -87,7 +88,7 @@ def choose_fold(split: Split, index: int) -> Split:
     val = f"fold-{index}"
     if val not in folds:
         reason = f"there is no {val} among {', '.join(split.parts)}"
-        raise ConfigError.of(split.dataset, "no-such-fold", reason, "draw folds with `viptt split --folds K`")
+        raise ConfigError.of(split.dataset, "no-such-fold", reason, "make folds with `viptt split --folds K`")
     rest = [name for name in folds if name != val]
     others = {name: name for name in split.parts if name not in folds}
     counts = sum((Counter(split.counts[name]) for name in rest), Counter())
@@ -115,6 +116,7 @@ def _bound(rows: "Sequence[Row]", *, grouped: bool) -> dict[str, str]:
     number: dict[str, int] = {}
     root: list[int] = []
     for row in rows:
+        # Equal bytes are bound like a group even where nobody says that they belong together.
         keys = [f"source {row.source_sha256}", f"volume {row.sha256}", f"group {row.group}"]
         places = [number.setdefault(key, len(number)) for key in keys[: 3 if grouped and row.group else 2]]
         root.extend(range(len(root), len(number)))
@@ -138,8 +140,8 @@ def _frozen_test(store: "Store", frozen: Split | None) -> tuple[str, ...]:
     kept = tuple(frozen.parts.get(TEST, ())) if frozen else ()
     gone = sorted(set(kept) - {row.id for row in store.rows})
     if gone:
-        remedy = "bring them back, or remove the split file to draw a new test part"
-        reason = f"the frozen test part has {some(gone, 'id')} that the store lacks"
+        remedy = "bring them back, or remove the split file to get a new test split"
+        reason = f"the frozen test split has {some(gone, 'id')} that the store lacks"
         raise IntegrityError.of(store.header.dataset, "frozen-test-gone", reason, remedy)
     return kept
 
@@ -147,7 +149,7 @@ def _frozen_test(store: "Store", frozen: Split | None) -> tuple[str, ...]:
 def _fractions_beside(
     fractions: Mapping[str, float], test: float
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Fractions to record beside a frozen test part, and those for drawing the other parts."""
+    """Fractions to record beside a frozen test split, and those by which the rest is divided."""
     whole_shares(fractions)
     others = {name: share for name, share in fractions.items() if name != TEST}
     if len(others) < len(fractions):
@@ -155,20 +157,20 @@ def _fractions_beside(
     return {name: share * (1 - test) for name, share in others.items()} | {TEST: test}, others
 
 
-def _drawn(
+def _assigned(
     rows: "Sequence[Row]", units: Mapping[str, str], method: str, fractions: Mapping[str, float], seed: int
 ) -> dict[str, list[str]]:
     ids, labels = [row.id for row in rows], [row.label for row in rows]
     if method == PAPER:
-        return _drawn_as_paper(ids, labels, fractions, seed)
+        return _assigned_as_in_paper(ids, labels, fractions, seed)
     groups = [None if units[row.id].startswith(LONE) else units[row.id] for row in rows]
     return assign(ids, labels, groups, fractions=fractions, seed=seed)
 
 
-def _drawn_as_paper(
+def _assigned_as_in_paper(
     ids: list[str], labels: list[int], fractions: Mapping[str, float], seed: int
 ) -> dict[str, list[str]]:
-    """scikit-learn's stratified split of the sorted ids, as ViPTT-Net's notebook drew it."""
+    """scikit-learn's stratified split of the sorted ids, as ViPTT-Net's notebook made it."""
     try:
         from sklearn.model_selection import train_test_split
     except ImportError:
@@ -177,7 +179,7 @@ def _drawn_as_paper(
     names, _ = whole_shares(fractions)
     if len(names) != 2:
         raise ConfigError.of(
-            "split", "fractions", f"{PAPER} draws two parts", "name two parts, such as train and val"
+            "split", "fractions", f"{PAPER} makes two splits", "name two, such as train and val"
         )
     samples = sorted(zip(ids, labels, strict=True))
     sizes = {

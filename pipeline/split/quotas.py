@@ -1,4 +1,4 @@
-"""Whole numbers of samples per class and part by controlled rounding, and units laid along them."""
+"""Whole numbers of samples per class and split by controlled rounding, and units laid along them."""
 
 from collections import defaultdict
 from itertools import accumulate, permutations
@@ -7,7 +7,7 @@ from pipeline.split.units import Aims, Component, Unit
 
 
 def quotas(sizes: list[int], shares: list[int]) -> list[list[int]]:
-    """Whole samples per class and part: floor or ceiling of the exact number, totals near theirs."""
+    """Whole samples per class and split: floor or ceiling of the exact number, totals near theirs."""
     rows = [_round_row(size, shares) for size in sizes]
     pairs = list(permutations(range(len(shares)), 2))
     while any(_level(rows, sizes, shares, pair) for pair in pairs):
@@ -16,21 +16,23 @@ def quotas(sizes: list[int], shares: list[int]) -> list[list[int]]:
 
 
 def _round_row(size: int, shares: list[int]) -> list[int]:
-    """Floors, then one more for the parts that have none yet, then for those with the largest remainders."""
+    """Floors, then one more for the splits that have none yet, then for those with the largest remainders."""
     if size == 1:
         return [1] + [0] * (len(shares) - 1)
     scale = sum(shares)
     row = [size * share // scale for share in shares]
-    order = sorted(range(len(shares)), key=lambda part: (row[part] > 0, -(size * shares[part] % scale), part))
-    for part in order[: size - sum(row)]:
-        row[part] += 1
+    order = sorted(
+        range(len(shares)), key=lambda split: (row[split] > 0, -(size * shares[split] % scale), split)
+    )
+    for split in order[: size - sum(row)]:
+        row[split] += 1
     return row
 
 
 def _level(rows: list[list[int]], sizes: list[int], shares: list[int], pair: tuple[int, int]) -> bool:
-    """Turn the roundings that lose least, so that two parts' totals come nearer; say if any turned."""
+    """Turn the roundings that lose least, so that two splits' totals come nearer; say if any turned."""
     scale, total = sum(shares), sum(sizes)
-    over, under = (sum(row[part] for row in rows) * scale - total * shares[part] for part in pair)
+    over, under = (sum(row[split] for row in rows) * scale - total * shares[split] for split in pair)
     turns = (over - under + scale - 1) // (2 * scale)
     if turns < 1:
         return False
@@ -80,11 +82,11 @@ def _aims(plan: Aims, quotas: list[list[int]], index: int) -> list[int]:
 def _cut(
     units: list[Unit], order: list[int], index: int, cuts: list[int], scale: int, where: list[int]
 ) -> None:
-    """Give every unit the first part whose cut lies beyond the unit's middle (all doubled, to stay whole)."""
-    done = part = 0
+    """Give every unit the first split whose cut lies beyond the unit's middle (doubled, to stay whole)."""
+    done = split = 0
     for position in order:
         count = dict(units[position].counts)[index]
-        while part < len(cuts) - 1 and (2 * done + count) * scale > 2 * cuts[part]:
-            part += 1
-        where[position] = part
+        while split < len(cuts) - 1 and (2 * done + count) * scale > 2 * cuts[split]:
+            split += 1
+        where[position] = split
         done += count

@@ -19,12 +19,12 @@ SWAP_CANDIDATES = 96
 CHOICE = 256
 
 
-Moves = Sequence[tuple[int, int]]  # (unit, part it goes to)
+Moves = Sequence[tuple[int, int]]  # (unit, split it goes to)
 
 
 @dataclass
 class _Draft:
-    """The units of one component, where they are, and how far each class is from exact in each part."""
+    """The units of one component, where they are, and how far each class is from exact in each split."""
 
     units: list[Unit]
     plan: Aims
@@ -34,17 +34,17 @@ class _Draft:
     def cost(self) -> int:
         return sum(self.plan.cost(index, row) for index, row in self.rows.items())
 
-    def add(self, unit: int, part: int, *, sign: int = 1) -> None:
+    def add(self, unit: int, split: int, *, sign: int = 1) -> None:
         for index, count in self.units[unit].counts:
-            self.rows[index][part] += sign * count * self.plan.scale
+            self.rows[index][split] += sign * count * self.plan.scale
 
     def move(self, moves: Moves) -> Moves:
         """Move units; return the moves that undo it."""
         back = [(unit, self.where[unit]) for unit, _ in moves]
-        for unit, part in moves:
+        for unit, split in moves:
             self.add(unit, self.where[unit], sign=-1)
-            self.add(unit, part)
-            self.where[unit] = part
+            self.add(unit, split)
+            self.where[unit] = split
         return back
 
     def gain(self, moves: Moves) -> int:
@@ -81,23 +81,23 @@ def _draft(units: list[Unit], component: Component, plan: Aims, where: list[int]
 
 
 def occupy(units: list[Unit], plan: Aims, where: list[int]) -> None:
-    """Give every empty part a unit of a part that has several, at the least cost, within the bound."""
+    """Give every empty split a unit of a split that has several, at the least cost, within the bound."""
     held = Counter(where)
-    empty = [part for part in range(len(plan.shares)) if not held[part]]
+    empty = [split for split in range(len(plan.shares)) if not held[split]]
     if not empty:
         return
     draft = _draft(units, Component(list(range(len(plan.sizes))), list(range(len(units)))), plan, where)
-    for part in empty:
+    for split in empty:
         spare = [n for n, unit in enumerate(units) if held[where[n]] > 1 and not _pinned(unit, plan)]
-        gains = {unit: draft.gain([(unit, part)]) for unit in spare}
+        gains = {unit: draft.gain([(unit, split)]) for unit in spare}
         unit = max(spare, key=gains.__getitem__, default=-1)
         if spare and gains[unit] > -plan.gap_step * plan.step:
             held[where[unit]] -= 1
-            draft.move([(unit, part)])
+            draft.move([(unit, split)])
 
 
 def _pinned(unit: Unit, plan: Aims) -> bool:
-    """True for the only unit of a class: the largest part gets it."""
+    """True for the only unit of a class: the largest split gets it."""
     return any(plan.units[index] == 1 for index, _ in unit.counts)
 
 
@@ -125,13 +125,13 @@ def _take(draft: _Draft, candidates: Iterator[Moves], trials: Iterator[int]) -> 
 
 def _moves(draft: _Draft, free: list[int]) -> Iterator[Moves]:
     for unit in free:
-        for part in range(len(draft.plan.shares)):
-            if part != draft.where[unit]:
-                yield [(unit, part)]
+        for split in range(len(draft.plan.shares)):
+            if split != draft.where[unit]:
+                yield [(unit, split)]
 
 
 def _swaps(draft: _Draft, free: list[int]) -> Iterator[Moves]:
-    """Pairs in different parts; units of the same classes and sizes in the same part stand for each other."""
+    """Pairs in different splits; units alike in classes, sizes and split stand for each other."""
     kinds = {(draft.where[unit], draft.units[unit].counts): unit for unit in free}
     for one, other in combinations(list(kinds.values())[:SWAP_CANDIDATES], 2):
         if draft.where[one] != draft.where[other]:
@@ -141,7 +141,7 @@ def _swaps(draft: _Draft, free: list[int]) -> Iterator[Moves]:
 def _search(draft: _Draft, free: list[int]) -> None:
     """Find the cheapest placing of the free units by branch and bound, the large units first."""
     order = sorted(free, key=lambda unit: -len(draft.units[unit].ids))
-    parts = range(len(draft.plan.shares))
+    splits = range(len(draft.plan.shares))
     best, placing = draft.cost(), [draft.where[unit] for unit in order]
     tried, nodes = list(placing), iter(range(SEARCH_NODES))
 
@@ -153,9 +153,9 @@ def _search(draft: _Draft, free: list[int]) -> None:
             cost = draft.cost()
             best, placing = (cost, list(tried)) if cost < best else (best, placing)
             return
-        first = draft.units[order[depth]].rank[0]  # where to begin is part of the draw, too
-        for part in parts:
-            tried[depth] = (first + part) % len(parts)
+        first = draft.units[order[depth]].rank[0]  # where to begin is decided by the rank, too
+        for split in splits:
+            tried[depth] = (first + split) % len(splits)
             draft.add(order[depth], tried[depth])
             place(depth + 1)
             draft.add(order[depth], tried[depth], sign=-1)
@@ -163,6 +163,6 @@ def _search(draft: _Draft, free: list[int]) -> None:
     for unit in order:
         draft.add(unit, draft.where[unit], sign=-1)
     place(0)
-    for unit, part in zip(order, placing, strict=True):
-        draft.where[unit] = part
-        draft.add(unit, part)
+    for unit, split in zip(order, placing, strict=True):
+        draft.where[unit] = split
+        draft.add(unit, split)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import IntegrityError, Problem, ResourceError, some
-from pipeline.split.terms import FORMAT, REDRAW, Parts
+from pipeline.split.terms import ASSIGN_AGAIN, FORMAT, Lists
 
 
 def read_json(path: Path) -> Any:
@@ -22,7 +22,9 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise ResourceError.of(path, "cannot-read", str(error.strerror), "fix permissions") from error
     except (ValueError, RecursionError) as error:
-        raise IntegrityError.of(path, "split-damaged", f"it is not sound JSON: {error}", REDRAW) from None
+        raise IntegrityError.of(
+            path, "split-damaged", f"it is not sound JSON: {error}", ASSIGN_AGAIN
+        ) from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -68,7 +70,7 @@ def map_of(check: Check) -> Check:
     return lambda value: isinstance(value, dict) and all(map(check, value.values()))
 
 
-_REQUIRED: Mapping[str, Check] = {
+REQUIRED: Mapping[str, Check] = {
     "format": _whole,
     "dataset": is_text,
     "store_digest": is_text,
@@ -98,9 +100,9 @@ def check_shape(path: Path, document: Any) -> None:
         raise IntegrityError.of(path, "split-foreign", "it was not made by viptt", remedy)
     if document.get("format") != FORMAT:
         reason = f"format {document.get('format')!r}; this version reads format {FORMAT}"
-        raise IntegrityError.of(path, "split-format", reason, f"{REDRAW} with this version")
-    missing, unknown = set(_REQUIRED) - keys, keys - set(_REQUIRED) - set(_OPTIONAL)
-    checks = {**_REQUIRED, **_OPTIONAL}
+        raise IntegrityError.of(path, "split-format", reason, f"{ASSIGN_AGAIN} with this version")
+    missing, unknown = set(REQUIRED) - keys, keys - set(REQUIRED) - set(_OPTIONAL)
+    checks = {**REQUIRED, **_OPTIONAL}
     wrong = sorted(key for key in keys & set(checks) if not checks[key](document[key]))
     for words, found in (
         ("it lacks", missing),
@@ -108,7 +110,7 @@ def check_shape(path: Path, document: Any) -> None:
         ("of a wrong type is", wrong),
     ):
         if found:
-            raise IntegrityError.of(path, "split-keys", f"{words} {', '.join(sorted(found))}", REDRAW)
+            raise IntegrityError.of(path, "split-keys", f"{words} {', '.join(sorted(found))}", ASSIGN_AGAIN)
     problems = id_problems(path, document["splits"]) + _sum_problems(path, document)
     if problems:
         raise IntegrityError(*problems)
@@ -118,31 +120,35 @@ def _sum_problems(path: Path, document: Mapping[str, Any]) -> list[Problem]:
     names = set(document["splits"])
     if not names or set(document["fractions"]) != names or set(document["counts"]) != names:
         return [
-            Problem(str(path), "split-parts", "splits, fractions and counts name different parts", REDRAW)
+            Problem(
+                str(path), "split-parts", "splits, fractions and counts name different splits", ASSIGN_AGAIN
+            )
         ]
     if abs(sum(document["fractions"].values()) - 1) > 1e-6:
-        return [Problem(str(path), "split-fractions", "the fractions do not sum to 1", REDRAW)]
+        return [Problem(str(path), "split-fractions", "the fractions do not sum to 1", ASSIGN_AGAIN)]
     off = [
         name
         for name in sorted(names)
         if sum(document["counts"][name].values()) != len(document["splits"][name])
     ]
     reason = f"the counts do not fit the ids of {', '.join(off)}"
-    return [Problem(str(path), "split-counts", reason, REDRAW)] if off else []
+    return [Problem(str(path), "split-counts", reason, ASSIGN_AGAIN)] if off else []
 
 
-def id_problems(where: object, parts: Parts) -> list[Problem]:
+def id_problems(where: object, lists: Lists) -> list[Problem]:
     """Ids that could lead out of a folder, and ids that are there twice."""
-    times = Counter(sample for ids in parts.values() for sample in ids)
+    times = Counter(sample for ids in lists.values() for sample in ids)
     unsafe = sorted(filter(_unsafe, times))
     twice = sorted(sample for sample, count in times.items() if count > 1)
     problems = []
     if unsafe:
         reason = f"a path or control character in {some([ascii(sample) for sample in unsafe], 'id')}"
-        problems.append(Problem(str(where), "unsafe-id", reason, REDRAW))
+        problems.append(Problem(str(where), "unsafe-id", reason, ASSIGN_AGAIN))
     if twice:
         problems.append(
-            Problem(str(where), "id-twice", f"in two parts or twice in one: {some(twice, 'id')}", REDRAW)
+            Problem(
+                str(where), "id-twice", f"in two splits or twice in one: {some(twice, 'id')}", ASSIGN_AGAIN
+            )
         )
     return problems
 

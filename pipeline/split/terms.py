@@ -1,4 +1,4 @@
-"""What the modules of splits share: the names of parts and methods, and the remedy for most faults."""
+"""What the modules of splits share: the names of splits and methods, and the remedy for most faults."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,6 +10,6 @@ PAPER = "viptt-2021"
 GIVEN = "given"
 METHODS = (GROUPED, PLAIN, PAPER)
 LONE = "sample "  # begins the name of a unit of one sample without a group
-REDRAW = "run `viptt split` again"
+ASSIGN_AGAIN = "run `viptt split --force`"
 
-Parts = Mapping[str, Sequence[str]]
+Lists = Mapping[str, Sequence[str]]  # name of a split → ids

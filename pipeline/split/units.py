@@ -39,7 +39,7 @@ def _counted(classes: Iterable[int]) -> tuple[tuple[int, int], ...]:
 
 @dataclass(frozen=True)
 class Aims:
-    """What a draw aims at. Deviations and limits are in samples times ``scale``."""
+    """What an assignment aims at. Deviations and limits are in samples times ``scale``."""
 
     shares: list[int]
     scale: int
@@ -51,11 +51,11 @@ class Aims:
     gap_step: int  # more than all gaps can sum to
 
     def exact(self, index: int) -> list[int]:
-        """Samples of a class per part, times scale."""
+        """Samples of a class per split, times scale."""
         return [self.sizes[index] * share for share in self.shares]
 
     def cost(self, index: int, row: Sequence[int]) -> int:
-        """How bad the deviations of one class are: past the bound, then distance, then parts without it."""
+        """How bad the deviations of one class are: past the bound, then distance, then splits without it."""
         bound = self.largest[index] * self.scale
         past, off, filled = 0, 0, 0
         for deviation, share in zip(row, self.shares, strict=True):
@@ -68,7 +68,7 @@ class Aims:
 
 
 def make_aims(units: list[Unit], classes: int, shares: list[int]) -> Aims:
-    """The numbers to aim at, from the units and the shares of the parts."""
+    """The numbers to aim at, from the units and the shares of the splits."""
     sizes, held, largest = [0] * classes, [0] * classes, [0] * classes
     for unit in units:
         for index, count in unit.counts:

@@ -74,6 +74,7 @@ def plan_updates(datasets: "Sequence[Dataset]", request: Request) -> list[Update
     Raises ConfigError or IntegrityError: for a store that is missing or stale, lists that do not fit it, a
     file that would be replaced without ``force``, or one that is not ours.
     """
+    # One list of ids fits one store, and files of two datasets would have the same names.
     if (request.given or request.out) and len(datasets) != 1:
         raise ConfigError.of(
             "viptt split", "bad-option", "--import and --out are for one dataset", "name the dataset"
@@ -120,7 +121,7 @@ def _plan(dataset: "Dataset", request: Request) -> Update:
     store, file = open_store(dataset.store), dataset.split.file
     if not request.stale_ok:
         check_fresh(dataset.recipe_json, dataset.class_names, store.header, where=dataset.store)
-    if request.reads:
+    if request.reads:  # an export must be of the split that results were reported on
         return _plan_reading(dataset, store, request)
     before = _replaceable(file, request)
     split = _wanted_split(dataset, store, request)
@@ -168,6 +169,7 @@ def _replaceable(file: Path, request: Request) -> Split | None:
     if not is_split_file(file):
         reason = "a file that is not a split of viptt is in its place, and viptt does not replace it"
         raise IntegrityError.of(file, "not-ours", reason, "choose another `split: file`, or move it away")
+    # A damaged split may still be somebody's record: it goes only when told to.
     try:
         return read_split(file, edited=_accepted(file, request))
     except IntegrityError:
@@ -192,6 +194,7 @@ def _wanted_split(dataset: "Dataset", store: "Store", request: Request) -> Split
         seed=plan.seed,
         method=None if plan.method == "auto" else plan.method,
         grouped=plan.group == "auto",
+        # Scores on a test split compare only while it stays the same, even under --force.
         frozen=read_split(plan.file) if plan.file.exists() and TEST in plan.fractions else None,
     )
     return split if request.fold is None else choose_fold(split, request.fold)

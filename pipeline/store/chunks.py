@@ -21,6 +21,7 @@ from pipeline.store.format import CRC_BYTES, REBUILD
 
 def write_chunk(path: Path, volume: NDArray[Any]) -> str:
     """Write one volume as a chunk file that appears whole or not at all; return its SHA-256."""
+    # Zarr's codec `bytes` is told little-endian, whatever machine converted the volume.
     payload = np.ascontiguousarray(volume, volume.dtype.newbyteorder("<")).tobytes()
     write_durably(path, payload, _crc(payload))
     return hashlib.sha256(payload).hexdigest()
@@ -57,12 +58,13 @@ def read_whole(path: Path, volume: NDArray[Any], where: str) -> bytes:
     """Fill ``volume`` with the bytes of a chunk; return their CRC-32C, computed and equal to the file's."""
     try:
         with path.open("rb") as file:
-            size, crc = file.readinto(volume.data), file.read()
+            size, crc = file.readinto(volume.data), file.read()  # straight into the batch: no second copy
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise IntegrityError.of(where, "missing-chunk", "the volume is not there", REBUILD) from None
     if (size, len(crc)) != (volume.nbytes, CRC_BYTES):
         reason = f"{size + len(crc)} bytes instead of {volume.nbytes + CRC_BYTES}"
         raise IntegrityError.of(where, "chunk-size", reason, REBUILD)
+    # Cheaper than SHA-256, and so checked first where both are.
     if crc != _crc(volume):
         raise IntegrityError.of(where, "chunk-checksum", "its bytes have changed", REBUILD)
     return crc

@@ -51,6 +51,7 @@ def remove_store(tree: Path) -> list[str]:
     if not tree.is_dir():
         return []
     belongs, left = membership(tree), []
+    # Root and copy go last: until then they tell exactly what belongs, should this be killed and done again.
     for name, _ in sorted(entries(tree), key=lambda entry: entry[0] in (ROOT, COPY)):
         if belongs(name) or name == UNFINISHED_ROOT:
             (tree / name).unlink(missing_ok=True)
@@ -66,6 +67,7 @@ def remove_empty_folders(tree: Path) -> None:
         try:
             Path(folder).rmdir()
         except OSError as error:
+            # Not empty is no failure: a file of somebody else keeps its folder.
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
 
@@ -76,4 +78,5 @@ def membership(tree: Path) -> Callable[[str], object]:
     if root is not None:
         chunks = {root.header.chunk_key(index) for index in range(root.samples)}
         return ({ROOT, *small_names(root.header.array)} | chunks).__contains__
+    # A half laid out or badly damaged store: its form is all there is to go by.
     return lambda name: name in SMALL or CHUNK.fullmatch(name) or PARTIAL.fullmatch(name)

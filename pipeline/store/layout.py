@@ -46,6 +46,7 @@ def write_store(tree: Path, header: Header, rows: Sequence[Row], chunks: Sequenc
     names = [name for name in small_names(header.array) if name != COPY]
     files = {name: file_sha256(tree / name) for name in names}
     digest = digest_of(header.recipe, header.classes, rows)
+    # The copy first: a root is never there without it.
     copy, root = documents(Root(header, len(rows), digest, files))
     (tree / COPY).write_bytes(copy)
     _sync_tree(tree, header)
@@ -65,7 +66,7 @@ def _create_array(
         compressors=(Crc32cCodec(),),
         fill_value=float("nan") if floating else None,
         dimension_names=names,
-        config={"write_empty_chunks": True},
+        config={"write_empty_chunks": True},  # else a column of zeros has no file, and its loss goes unseen
     )
 
 

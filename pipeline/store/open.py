@@ -98,6 +98,7 @@ def recover_store(path: Path, damage: tuple[Problem, ...]) -> Store | None:
     written again from the rest. The store has no ``checksums``; its volumes must be read one by one.
     """
     for root in sound_roots(path):
+        # Each file by its hash first: Zarr might read a damaged column without complaint, or not at all.
         try:
             for name, sha256 in root.files.items():
                 if name.startswith(TABLE) and name != COPY:

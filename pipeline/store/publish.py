@@ -32,7 +32,7 @@ def publish(workspace: Path, store: Path, header: Header, rows: Sequence[Row], c
     IntegrityError, with everything as it was, where a file that is not ours would be lost.
     """
     tree, old = workspace / "store", workspace / "old"
-    for folder in (tree, old):
+    for folder in (tree, old):  # of a build that was killed
         clear_store(folder)
     digest = write_store(tree, header, rows, chunks)
     _exchange(tree, store, old)
@@ -58,6 +58,7 @@ def _exchange(tree: Path, store: Path, old: Path) -> None:
             raise _not_ours(store, "something has appeared in its place") from error
         raise
     finally:
+        # Whatever went wrong, readers get the previous store back at once, not at the next build.
         if moved and not store.exists():
             old.rename(store)
     sync_directory(store.parent)
@@ -98,6 +99,7 @@ def publish_changes(
     """Publish unless the previous store is just that; its digest, and whether it was published."""
     if previous is not None and not previous.damage:
         before = (previous.header.dataset, previous.header.recipe, previous.header.classes, previous.rows)
+        # A volume that was damaged has been made again elsewhere, though its row is the same.
         in_place = all(chunk == previous.chunk(index) for index, chunk in enumerate(chunks))
         if in_place and before == (header.dataset, header.recipe, header.classes, tuple(rows)):
             return previous.digest, False
@@ -108,7 +110,7 @@ def check_place(store: Path) -> None:
     """Refuse a target that exists and is not a store of ours: building would replace it."""
     if not store.exists() or is_store(store):
         return
-    if store.is_dir() and not any(store.iterdir()):
+    if store.is_dir() and not any(store.iterdir()):  # made by hand in advance: nothing to lose
         return
     reason = "something that is not a viptt store is in its place, and viptt does not delete it"
     raise ConfigError.of(store, "not-ours", reason, "choose another `store`, or move it away")

@@ -80,12 +80,14 @@ def read_root(path: Path) -> Root:
     """
     text = _root_text(path)
     document = _parsed(text)
+    # A flipped bit may change any type on the way down, so that none is taken for granted.
     attributes = document.get("attributes")
     attributes = attributes if isinstance(attributes, dict) else {}
     viptt = attributes.get("viptt")
     if document and not isinstance(viptt, dict) and not is_store(path):
         remedy = "give the path of a store that `viptt build` made"
         raise IntegrityError.of(path, "foreign-store", "this Zarr group was not made by viptt", remedy)
+    # Another version would have written another copy: where ours is sound, the number is damaged.
     if isinstance(viptt, dict) and viptt.get("format") != FORMAT and read_copy(path) is None:
         reason = f"format {viptt.get('format')!r}; this version reads format {FORMAT}"
         raise IntegrityError.of(path, "store-format", reason, "build it again with this version")
@@ -148,6 +150,7 @@ def _parsed(text: bytes) -> dict[str, Any]:
 def _is_as_written(text: bytes, document: Json, bare: Json, sha256: object) -> bool:
     """Compare a document with its own hash, and its text with the one way in which we write it."""
     try:
+        # The text as well: spaces or the order of keys may change without changing the content.
         return text == rendered(document) and document_sha256(bare) == sha256
     except (ValueError, RecursionError):  # damage may parse as infinity or as half a character
         return False

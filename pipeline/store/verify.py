@@ -81,7 +81,7 @@ def _where(store: Store, index: int) -> str:
 
 def _strangers(store: Store) -> tuple[list[Problem], list[str]]:
     """Links, which may lead out of the store, and files that are no part of it."""
-    belongs = membership(store.path)
+    belongs = membership(store.path)  # the sound root's own list, not the form of names
     links, unexpected = [], []
     for name, is_link in entries(store.path):
         if is_link:
