@@ -33,6 +33,7 @@ from keras import layers, ops
 from numpy.typing import NDArray
 
 from model.densenet import densenet161
+from model.own_network import is_own, own_backbone
 from model.resnet import BLOCKS as RESNETS
 from model.resnet import resnet
 from model.weights import load_layer, load_weights
@@ -84,9 +85,7 @@ def backbone(
     """
     _check(name, shape, preset, statistics)
     if weights == "imagenet" and _own_graph(name, preset):
-        reason = "Keras has no ImageNet weights for this form of the network"
-        remedy = "give `--weights FILE` or `--weights none`, or another network"
-        raise ConfigError.of("--weights", "no-weights", reason, remedy)
+        raise _without_imagenet()
     picture = keras.Input(shape, name="picture")
     body = _body(name, shape, preset)
     features = body(_prepared(name, picture, statistics))
@@ -184,6 +183,12 @@ def _check(name: str, shape: Shape, preset: str | None, statistics: tuple[float,
         )
 
 
+def _without_imagenet() -> ConfigError:
+    reason = "Keras has no ImageNet weights for this form of the network"
+    remedy = "give `--weights FILE` or `--weights none`, or another network"
+    return ConfigError.of("--weights", "no-weights", reason, remedy)
+
+
 def _own_graph(name: str, preset: str | None) -> bool:
     """Whether the network is built here, for Keras does not have it in this form."""
     return name == "densenet161" or (name in RESNETS and preset is not None)
@@ -239,12 +244,39 @@ def published(
     """
     build = _application(name)
     options = {"input_shape": shape, "include_top": top, "name": BACKBONE}
-    with _fetching():
-        try:
-            return build(weights=weights, **(options if top else {**options, "pooling": pooling}))
-        except ValueError as error:
-            remedy = "give pictures of another size, or another network"
-            raise ConfigError.of(name, "bad-shape", str(error), remedy) from error
+    options |= {} if top else {"pooling": pooling}
+    with _fetching(name):
+        net = build(weights=weights, **options)
+    # Evaluating builds the network without them and loads what was trained: the graph must be the same.
+    if weights and name not in NAMES and len(net.layers) != len(build(weights=None, **options).layers):
+        reason = "with its ImageNet weights, Keras adds layers to it"
+        raise ConfigError.of("--weights", "no-weights", reason, "give `--weights none`, or another network")
+    return net
+
+
+def frames_backbone(name: str, shape: Shape, *, weights: str | None, output: str = "mean") -> keras.Model:
+    """A backbone for frames (N, height, width, 3), without its top, named "backbone".
+
+    ``name`` is one of ``NAMES``, a network of ``keras.applications``, or the user's own
+    ``module:function``. ``weights`` are "imagenet"; all else leaves them random. ``output`` is
+    "mean": features (N, n); "maps": the last feature maps (N, h, w, n); "fc1": VGG's first 4096
+    units (N, 4096). Raises ConfigError if that cannot be, ResourceError as ``published``.
+    """
+    known = "imagenet" if weights == "imagenet" else None
+    if is_own(name):
+        net = own_backbone(name, shape, rank=4 if output == "maps" else 2)
+        return keras.Model(net.input, net.output, name=BACKBONE)
+    if output == "fc1" and name not in ("vgg16", "vgg19"):
+        raise ConfigError.of("features", "no-fc1", f"{name} has no fc1", "give `backbone: vgg16`, or vgg19")
+    if output == "fc1":
+        net = published(name, shape, weights=known, top=True)
+        return keras.Model(net.input, net.get_layer("fc1").output, name=BACKBONE)
+    if name != "densenet161":
+        return published(name, shape, weights=known, pooling="avg" if output == "mean" else None)
+    if known:
+        raise _without_imagenet()
+    net = densenet161(shape, name=BACKBONE)
+    return net if output == "mean" else keras.Model(net.input, net.get_layer("relu").output, name=BACKBONE)
 
 
 def _application(name: str) -> Callable[..., keras.Model]:
@@ -258,14 +290,15 @@ def _application(name: str) -> Callable[..., keras.Model]:
 
 
 @contextmanager
-def _fetching() -> Iterator[None]:
-    """Let a server that stays silent be an error, like every other failure to fetch weights."""
+def _fetching(name: str) -> Iterator[None]:
+    """Let a shape that Keras refuses, and weights that do not come, be errors of ours."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SILENCE_S)  # Keras itself would wait for an answer for ever
     try:
         yield
-    except (ConfigError, ValueError):
-        raise
+    except ValueError as error:
+        remedy = "give pictures of another size, or another network"
+        raise ConfigError.of(name, "bad-shape", str(error), remedy) from error
     except Exception as error:  # Keras raises a bare Exception where a download fails
         remedy = "give `--weights FILE` or `--weights none`, or connect to the network"
         raise ResourceError.of("imagenet", "no-weights", str(error), remedy) from error
@@ -318,15 +351,9 @@ def _loads(donor: keras.Model, path: str) -> bool:
 
 
 def _take_over(net: keras.Model, donor: keras.Model, name: str, preset: str | None) -> None:
-    """Give the backbone the weights of a network of three colours, as far as that reaches.
-
-    Raises ConfigError if Keras builds the network otherwise when it has its ImageNet weights.
-    """
+    """Give the backbone the weights of a network of three colours, as far as that reaches."""
     body = net.get_layer(BACKBONE)
     targets, sources = ([layer for layer in model.layers if layer.weights] for model in (body, donor))
-    if name not in NAMES and len(body.layers) != len(donor.layers):
-        reason = "with its ImageNet weights, Keras adds layers to it"
-        raise ConfigError.of("--weights", "no-weights", reason, "give `--weights none`, or another network")
     for target, source in zip(targets, sources, strict=False):
         values = source.get_weights()
         if name in NAMES and target is targets[0]:
