@@ -22,7 +22,7 @@ from scipy import stats
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 Interval = tuple[float, float]
-LEVEL, DRAWS = 0.95, 2000
+LEVEL, DRAWS = 0.95, 1000
 SMALL = 30  # groups: below, a bootstrap is not trusted to be wide enough
 AT_ONCE = 10_000_000  # weights of samples that are held in memory
 
