@@ -196,15 +196,38 @@ def _own_graph(name: str, preset: str | None) -> bool:
 
 def _prepared(name: str, picture: Any, statistics: tuple[float, float] | None) -> Any:
     """The picture as the backbone takes it: of one channel, or three where the backbone is as published."""
-    mean, deviation = statistics or (0.0, 1.0)
     if statistics:
+        mean, deviation = statistics
         picture = layers.Rescaling(1 / deviation, offset=-mean / deviation, name=STANDARDISE)(picture)
     if name in NAMES:
         return picture
-    if statistics:
-        picture = picture * IMAGENET_DEVIATION + IMAGENET_MEAN
-    colours = ops.repeat(picture * 255, 3, axis=-1)
-    return sys.modules[_application(name).__module__].preprocess_input(colours)
+    return Colours(name, standardised=statistics is not None, name="colours")(picture)
+
+
+class Colours(layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """Gray pictures (N, h, w, 1) as a network of ``keras.applications`` takes colour ones, (N, h, w, 3).
+
+    Where they are ``standardised``, they get the mean and deviation of ImageNet first.
+    """
+
+    def __init__(self, application: str, *, standardised: bool, **options: Any) -> None:
+        super().__init__(**options)
+        self.application, self.standardised = application, standardised
+
+    def call(self, pictures: Any) -> Any:
+        """Prepare the pictures as the network's own module does."""
+        if self.standardised:
+            pictures = pictures * IMAGENET_DEVIATION + IMAGENET_MEAN
+        module = sys.modules[_application(self.application).__module__]
+        return module.preprocess_input(ops.repeat(pictures * 255, 3, axis=-1))
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Three channels."""
+        return (*shape[:-1], 3)
+
+    def get_config(self) -> dict[str, Any]:
+        """What builds the layer anew."""
+        return {**super().get_config(), "application": self.application, "standardised": self.standardised}
 
 
 def _body(name: str, shape: Shape, preset: str | None) -> keras.Model:

@@ -38,12 +38,13 @@ def by_mean(probabilities: NDArray[np.floating], names: Sequence[str]) -> Decisi
 
 
 def by_any(probabilities: NDArray[np.floating], names: Sequence[str], *, background: int) -> Decisions:
-    """The probabilities of the most suspicious row of each name; ``background`` is the class of no finding."""
+    """The most suspicious row of each name; ``background`` is the class of those without a finding."""
     findings = np.arange(np.shape(probabilities)[1]) != background
 
     def most_suspicious(rows: Float64) -> Float64:
         lead = rows[:, findings].max(axis=1) - rows[:, background]
-        return rows[int(lead.argmax())]
+        row: Float64 = rows[int(lead.argmax())]
+        return row
 
     return _grouped(probabilities, names, most_suspicious)
 
