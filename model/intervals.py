@@ -14,10 +14,10 @@ each sample is its own. A bound is NaN where the score is not defined.
 """
 
 from collections.abc import Callable, Sequence
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -39,7 +39,7 @@ def wilson(hits: float, trials: float) -> Interval:
     """Wilson's interval for a share of hits; neither number need be whole. NaN where there are no trials."""
     if trials <= 0:
         return np.nan, np.nan
-    z = float(stats.norm.ppf((1 + LEVEL) / 2))
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
     share, scale = hits / trials, 1 + z * z / trials
     centre = share + z * z / (2 * trials)
     reach = z * np.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
