@@ -61,11 +61,6 @@ PRESETS = {
 # --- mappings -----------------------------------------------------------------------------------
 
 
-def identity(count: Any) -> Any:
-    """Leave ``count`` pictures as they are."""
-    return ops.tile(ops.eye(3)[None], (count, 1, 1))
-
-
 def translation(right: Any, down: Any) -> Any:
     """Move the content by these pixels (B,)."""
     return _mapping([[1.0, 0.0, -right], [0.0, 1.0, -down]])
@@ -144,13 +139,8 @@ class RandomSlices(keras.layers.Layer):  # type: ignore[misc]  # Keras has no ty
         # Interpolated in float32 whatever the policy: float16 has too few digits for positions.
         found = moved(ops.cast(pictures, "float32"), self._drawn_mapping(pictures))
         shift = self._within(count, chosen.shift / 255)
-        scale = 1 + self._within(count, chosen.scale)
-        changed = self._chance(count, chosen.probability) if chosen.shift or chosen.scale else 0.0
-        found = (
-            brightened(found, shift * changed, 1 + (scale - 1) * changed)
-            if chosen.shift or chosen.scale
-            else found
-        )
+        scale, changed = self._within(count, chosen.scale), self._chance(count, chosen.probability)
+        found = brightened(found, shift * changed, 1 + scale * changed)
         return ops.cast(found, pictures.dtype)
 
     def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:

@@ -90,8 +90,8 @@ def test_each_library_has_one_home(library: str) -> None:
 
 
 def test_network_is_neutral_to_the_backend() -> None:
-    neutral = "network backbones resnet densenet temporal own_network augment slice_augment".split()
-    for name in (f"model/{module}.py" for module in neutral):
+    neutral = "network backbones resnet densenet temporal own_network augment slice_augment"
+    for name in [f"model/{module}.py" for module in neutral.split()]:
         if name in TREES:
             assert "tensorflow" not in {module.split(".")[0] for module in imports(TREES[name])}
 

@@ -16,7 +16,6 @@ from model.slice_augment import (
     brightened,
     crop,
     flip,
-    identity,
     moved,
     rotation,
     shear,
@@ -103,7 +102,7 @@ def test_flips_are_those_of_numpy(size: tuple[int, int]) -> None:
     image = smooth(*size)
     np.testing.assert_allclose(applied(image, flip(one(1), one(0), *size)), image[:, ::-1], atol=1e-5)
     np.testing.assert_allclose(applied(image, flip(one(0), one(1), *size)), image[::-1], atol=1e-5)
-    np.testing.assert_array_equal(applied(image, identity(1)), image)
+    np.testing.assert_array_equal(applied(image, translation(one(0), one(0))), image)
 
 
 def test_rotation_is_that_of_scipy() -> None:
@@ -198,6 +197,15 @@ def test_shape_and_dtype_stay(dtype: str) -> None:
     found = layer(batch, training=True)
     assert found.shape == (1, 32, 40, 1)
     assert keras.backend.standardize_dtype(found.dtype) == dtype
+
+
+def test_it_trains_inside_a_network_with_any_number_of_pictures() -> None:
+    stages = [RandomSlices(PRESETS["covidnet-ct"], seed=0), keras.layers.Flatten(), keras.layers.Dense(2)]
+    net = keras.Sequential([keras.Input((16, 16, 1)), *stages])
+    net.compile("sgd", "mse")
+    pictures = np.random.default_rng(0).random((5, 16, 16, 1), dtype=np.float32)
+    history = net.fit(pictures, np.zeros((5, 2)), batch_size=2, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
 
 
 @pytest.mark.parametrize(("name", "value"), [("rotation", 181.0), ("jitter", 0.5), ("flip_up_down", -0.1)])
