@@ -20,7 +20,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from model.network import BACKBONE, viptt_net
+from model.backbones import BACKBONE
+from model.network import viptt_net
 
 FULL = (70, 224, 224, 1)
 BATCH = 2

@@ -22,7 +22,8 @@ import tensorflow as tf
 from keras import layers, ops
 from numpy.typing import NDArray
 
-from model.network import ADAPTER, BACKBONE
+from model.backbones import BACKBONE
+from model.network import ADAPTER, summary
 
 Float32 = NDArray[np.float32]
 SLICES_AT_ONCE = 14  # VGG-16 takes about 50 MB for a slice of 224 x 224
@@ -32,7 +33,10 @@ POOLINGS = (layers.MaxPooling2D, layers.AveragePooling2D, layers.GlobalAveragePo
 
 @dataclass(frozen=True)
 class Features:
-    """What the backbone makes of each slice, (depth, features), and of an empty one, (features,)."""
+    """What the backbone makes of each slice, (depth, features), and of an empty one, (features,).
+
+    Where the network reads feature maps, ``features`` stands for (height, width, features).
+    """
 
     slices: Float32
     empty: Float32
@@ -87,7 +91,8 @@ def occlusion(net: keras.Model, seen: Features, *, label: int, width: int) -> Fl
     depth = len(seen.slices)
     distance = np.arange(depth) - np.arange(depth)[:, np.newaxis]  # [window, slice]
     emptied = (distance >= -(width // 2)) & (distance < width - width // 2)
-    without = np.where(emptied[..., np.newaxis], seen.empty, seen.slices)
+    emptied = emptied.reshape(*emptied.shape, *(1 for _ in seen.empty.shape))
+    without = np.where(emptied, seen.empty, seen.slices)
     whole = _probabilities(net, seen.slices[np.newaxis])
     drops: Float32 = whole[0, label] - _probabilities(net, without)[:, label]
     return drops
@@ -123,19 +128,12 @@ def _with_maps(backbone: keras.Model) -> keras.Model:
     return keras.Model(backbone.input, [last.output, backbone.output])
 
 
-def _summary(net: keras.Model, sequences: Any) -> Any:
-    """Features (n, depth, features) to what the head gets."""
-    for name in ("lstm", "dense"):
-        sequences = net.get_layer(name)(sequences)
-    return sequences
-
-
 def _probabilities(net: keras.Model, sequences: Float32) -> Float32:
-    found: Float32 = ops.convert_to_numpy(net.get_layer("head")(_summary(net, sequences)))
+    found: Float32 = ops.convert_to_numpy(net.get_layer("head")(summary(net, sequences)))
     return found
 
 
 def _scores(net: keras.Model, sequences: Any) -> Any:
     """What the head gives before its softmax."""
     head = net.get_layer("head")
-    return ops.matmul(_summary(net, sequences), head.kernel) + head.bias
+    return ops.matmul(summary(net, sequences), head.kernel) + head.bias

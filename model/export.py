@@ -165,7 +165,9 @@ def _prepare(run: Path, out: Path) -> tuple[Config, Serve]:
     recipe = read_recipe(run, read_config(run).data.recipe)
     _check_unused(out)
     config, net = load_network(run)
-    net.get_layer("lstm").use_cudnn = False  # exported where there is a GPU, it runs where there is none
+    for layer in net.layers:
+        if hasattr(layer, "use_cudnn"):
+            layer.use_cudnn = False  # exported where there is a GPU, it runs where there is none
     return config, serving(net, recipe, config.data.classes)
 
 

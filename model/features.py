@@ -15,7 +15,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from model.network import BACKBONE, encoder, fix_adapter
+from model.backbones import BACKBONE
+from model.network import encoder, fix_adapter
 from model.run import Settings, build_network
 from model.stream import scaled
 from pipeline.errors import ConfigError, IntegrityError

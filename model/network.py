@@ -3,25 +3,23 @@
 Hasib Zunair et al., "ViPTT-Net", ImageCLEF 2021, section 2.2 and Fig. 1. The layers, their order and
 their sizes are those of the released code; time is folded into the batch by a reshape, where that
 code used ``TimeDistributed``. Written in Keras alone, so that it runs on every backend of Keras.
+In place of VGG-16 and the LSTM there may be another 2D network and another way to sum up a sequence.
 
 Input: float ``(B, depth, height, width, 1)``. Output: float32 class probabilities ``(B, classes)``.
 """
 
-import socket
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers, ops
 
+from model.backbones import BACKBONE, SMALLEST, frames_backbone
+from model.temporal import TEMPORAL, summary_layers
 from model.weights import load_layer
-from pipeline.errors import ConfigError, ResourceError
+from pipeline.errors import ConfigError
 
-BACKBONE = "backbone"
 ADAPTER = "conv3d"
-TOP = ("lstm", "dense", "head")
-SMALLEST = 32  # five times halved, one pixel is left
-SILENCE_S = 20.0  # of the server that has the ImageNet weights
 
 
 def viptt_net(
@@ -29,16 +27,36 @@ def viptt_net(
     classes: int = 10,
     *,
     weights: str | None = "imagenet",
+    backbone: str = "vgg16",
+    temporal: str = "lstm",
+    features: str = "mean",
 ) -> keras.Model:
     """Build the network for volumes of ``shape`` (depth, height, width, channels).
 
     ``weights`` are those of the backbone: "imagenet" (fetched by Keras), "none", or a path to a file
-    of VGG-16 without its top, or of this whole network. Raises ConfigError if the shape cannot be
-    used or there is no such file, ResourceError if the ImageNet weights cannot be fetched,
-    IntegrityError if a file does not fit.
+    of the backbone without its top, or of this whole network. ``backbone`` is one that
+    ``frames_backbone`` knows, ``temporal`` is in ``TEMPORAL``. ``features`` are the "mean" of the
+    backbone's last maps, or "fc1", the first 4096 units of VGG; "convlstm" reads the maps themselves.
+
+    Raises ConfigError if the shape or an option cannot be used or there is no such file,
+    ResourceError if the ImageNet weights cannot be fetched, IntegrityError if a file does not fit.
     """
     _, height, width, _ = _checked(shape)
-    return _given(_cnn_rnn(shape, classes, _vgg16(height, width, weights)), weights)
+    output = _output(temporal, features)
+    body = frames_backbone(backbone, (height, width, 3), weights=weights, output=output)
+    return _given(_cnn_rnn(shape, classes, body, temporal), weights)
+
+
+def _output(temporal: str, features: str) -> str:
+    """What the backbone has to give for these options."""
+    for option, value, known in (("temporal", temporal, TEMPORAL), ("features", features, ("mean", "fc1"))):
+        if value not in known:
+            remedy = f"give one of: {', '.join(known)}"
+            raise ConfigError.of(option, "unknown-name", f"there is no {value!r}", remedy)
+    if temporal == "convlstm" and features == "fc1":
+        reason = "a ConvLSTM reads feature maps; the units of fc1 have no place in the picture"
+        raise ConfigError.of("features", "no-maps", reason, "give `features: mean`, or `temporal: lstm`")
+    return "maps" if temporal == "convlstm" else features
 
 
 def small_net(
@@ -57,7 +75,7 @@ def small_net(
         raise ConfigError.of(
             "--weights", "no-weights", reason, "give `--weights none`, or `--model viptt-net`"
         )
-    return _given(_cnn_rnn(shape, classes, _small(height, width)), weights)
+    return _given(_cnn_rnn(shape, classes, _small(height, width), "lstm"), weights)
 
 
 MODELS = {"viptt-net": viptt_net, "viptt-net-small": small_net}
@@ -77,22 +95,28 @@ def fix_adapter(net: keras.Model) -> None:
 
 
 def encoder(net: keras.Model) -> keras.Model:
-    """The layers of ``net`` up to the features: (B, d, h, w, 1) to (B, d, n)."""
+    """The layers of ``net`` up to the features: (B, d, h, w, 1) to (B, d, n), or (B, d, h', w', n)."""
     volume = keras.Input(net.input_shape[1:], name="volume")
     return keras.Model(volume, _features(volume, net.get_layer(ADAPTER), net.get_layer(BACKBONE)))
 
 
 def classifier(net: keras.Model) -> keras.Model:
-    """The layers of ``net`` after the features: (B, d, n) to class probabilities (B, classes)."""
-    depth, features = net.input_shape[1], net.get_layer(BACKBONE).output_shape[-1]
-    sequence = keras.Input((depth, features), name="features")
+    """The layers of ``net`` after the features, which it takes: to class probabilities (B, classes)."""
+    depth, features = net.input_shape[1], net.get_layer(BACKBONE).output_shape[1:]
+    sequence = keras.Input((depth, *features), name="features")
     return keras.Model(sequence, _through_top(net, sequence))
 
 
-def _through_top(net: keras.Model, sequence: Any) -> Any:
-    for name in TOP:
-        sequence = net.get_layer(name)(sequence)
+def summary(net: keras.Model, sequence: Any) -> Any:
+    """What the head of ``net`` gets for a sequence of features: (B, d, n) to (B, 1024)."""
+    after = net.layers.index(net.get_layer(BACKBONE)) + 1
+    for layer in net.layers[after:-1]:
+        sequence = layer(sequence)
     return sequence
+
+
+def _through_top(net: keras.Model, sequence: Any) -> Any:
+    return net.layers[-1](summary(net, sequence))
 
 
 def rematerialized(net: keras.Model, *, frames: int = 14) -> keras.Model:
@@ -123,22 +147,25 @@ class _Rematerialized(layers.Layer):  # type: ignore[misc]  # Keras has no types
             found = again(ops.reshape(piece, (-1, height, width, channels)) + after)
             # Nothing is added, yet no piece can begin before the last has ended, nor going back:
             # else all are computed again at once, and no memory is saved.
-            after = ops.cast(self.zero, found.dtype) * found[0, 0]
-            features.append(ops.reshape(found, (-1, piece.shape[1], found.shape[-1])))
+            after = ops.cast(self.zero, found.dtype) * found[(0,) * len(found.shape)]
+            features.append(ops.reshape(found, (-1, piece.shape[1], *found.shape[1:])))
         return ops.concatenate(features, axis=1)
 
     def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return (*shape[:2], self.backbone.output_shape[-1])
+        return (*shape[:2], *self.backbone.output_shape[1:])
 
 
-def _cnn_rnn(shape: tuple[int, int, int, int], classes: int, backbone: keras.Model) -> keras.Model:
+def _cnn_rnn(
+    shape: tuple[int, int, int, int], classes: int, backbone: keras.Model, temporal: str
+) -> keras.Model:
     volume = keras.Input(shape, name="volume")
-    sequence = _features(volume, layers.Conv3D(3, 1, name=ADAPTER), backbone)
-    summary = layers.LSTM(256, name="lstm")(sequence)  # (B, 256)
-    summary = layers.Dense(1024, activation="relu", name="dense")(summary)
+    found = _features(volume, layers.Conv3D(3, 1, name=ADAPTER), backbone)
+    for layer in summary_layers(temporal):
+        found = layer(found)  # (B, 256) after the LSTM
+    found = layers.Dense(1024, activation="relu", name="dense")(found)
     # float32 whatever the policy: the loss takes the logarithm of what comes out here.
     head = layers.Dense(classes, activation="softmax", name="head", dtype="float32")
-    return keras.Model(volume, head(summary), name="viptt_net")
+    return keras.Model(volume, head(found), name="viptt_net")
 
 
 def _features(volume: Any, adapter: keras.layers.Layer, backbone: keras.Model) -> Any:
@@ -146,7 +173,7 @@ def _features(volume: Any, adapter: keras.layers.Layer, backbone: keras.Model) -
     frames = adapter(volume)  # (B, d, h, w, 3)
     frames = ops.reshape(frames, (-1, height, width, 3))  # (B·d, h, w, 3)
     features = backbone(frames)  # (B·d, 512)
-    return ops.reshape(features, (-1, depth, features.shape[-1]))  # (B, d, 512)
+    return ops.reshape(features, (-1, depth, *features.shape[1:]))  # (B, d, 512)
 
 
 def _checked(shape: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
@@ -154,27 +181,9 @@ def _checked(shape: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
     if len(shape) != 4 or shape[0] < 1 or shape[3] != 1:
         raise ConfigError.of("shape", "bad-shape", f"{tuple(shape)} is not the shape of a volume", rule)
     if min(shape[1:3]) < SMALLEST:
-        reason = f"{shape[1]}x{shape[2]} pixels are too few for VGG-16, which halves them five times"
+        reason = f"{shape[1]}x{shape[2]} pixels are too few for a backbone, which halves them five times"
         raise ConfigError.of("shape", "shape-too-small", reason, rule)
     return shape
-
-
-# --- backbones ----------------------------------------------------------------------------------
-
-
-def _vgg16(height: int, width: int, weights: str | None) -> keras.Model:
-    """VGG-16 without its top: frames (N, height, width, 3) to their mean feature (N, 512)."""
-    own = "imagenet" if weights == "imagenet" else None
-    options = {"include_top": False, "pooling": "avg", "input_shape": (height, width, 3), "name": BACKBONE}
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(SILENCE_S)  # Keras itself would wait for an answer for ever
-    try:
-        return keras.applications.VGG16(weights=own, **options)
-    except Exception as error:  # Keras raises a bare Exception where a download fails
-        remedy = "give `--weights FILE` or `--weights none`, or connect to the network"
-        raise ResourceError.of("imagenet", "no-weights", str(error), remedy) from error
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def _small(height: int, width: int) -> keras.Model:

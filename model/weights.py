@@ -109,7 +109,7 @@ def _with_head(model: keras.Model, classes: int) -> keras.Model:
     last = model.layers[-1]
     config = {**last.get_config(), "units": classes}
     twin = keras.models.clone_model(model)
-    return keras.Model(twin.input, type(last).from_config(config)(twin.layers[-2].output))
+    return keras.Model(twin.input, type(last).from_config(config)(twin.layers[-1].input))
 
 
 @contextmanager
