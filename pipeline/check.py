@@ -87,7 +87,7 @@ def check(
         largest=tuple(map(max, zip(*shapes, strict=True))),
         kinds=dict(Counter(examined.facts[source.kind] for examined in good).most_common()),
         bad=(
-            *listing.unmatched,
+            *listing.quarantined,
             *(Quarantined(examined.source, examined.problem) for examined in found if examined.problem),
         ),
         doubtful=tuple(

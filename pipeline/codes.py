@@ -68,6 +68,7 @@ class Code(StrEnum):
     EMPTY_TABLE = ("empty-table", (2,), "a table has no lines")
     EMPTY_VOLUME = ("empty-volume", (3,), "a header declares no voxels")
     EXCLUDED = ("excluded", (0,), "samples are left out of a split to keep it free of leaks")
+    FILE_EXISTS = ("file-exists", (2,), "a file is in the place of a result")
     FOLDS = ("folds", (2,), "this number of folds cannot be made")
     FOREIGN_STORE = ("foreign-store", (4,), "a Zarr group that viptt did not make")
     FORMAT_CHANGE = ("format-change", (3,), "the frames of a video change their size or format")
@@ -113,6 +114,7 @@ class Code(StrEnum):
     NO_FILE = ("no-file", (2, 3), "a label has no file")
     NO_FOLDER = ("no-folder", (2,), "there is no such folder")
     NO_FRAMES = ("no-frames", (3,), "not one frame of a video can be decoded")
+    NO_HEAD = ("no-head", (2,), "a network has no last layer of classes to look at")
     NO_INIT = ("no-init", (2,), "the weights to start from are not given")
     NO_LABEL = ("no-label", (2, 3), "a file has no label")
     NO_MAPS = ("no-maps", (2,), "features without maps where maps are asked for")
@@ -151,6 +153,11 @@ class Code(StrEnum):
     NOT_YAML = ("not-yaml", (2,), "the catalog is not YAML")
     NUL_BYTE = ("nul-byte", (2,), "a table holds a NUL byte")
     ONE_CLASS = ("one-class", (2,), "all samples are of one class")
+    OTHER_BYTES = (
+        "other-bytes",
+        (4,),
+        "a volume converted again is not byte for byte the one that was stored",
+    )
     OTHER_CLASSES = ("other-classes", (2,), "classes differ")
     OTHER_DATA = ("other-data", (4,), "a run was trained on other data")
     OTHER_DTYPE = ("other-dtype", (2,), "a store has another number format than a run")
@@ -174,8 +181,9 @@ class Code(StrEnum):
     SHARED_OUTPUT = ("shared-output", (2,), "what would be written is also something else")
     SIZE_MISMATCH = ("size-mismatch", (3,), "a file is shorter or longer than its header says")
     SLOW_REGEX = ("slow-regex", (2,), "a regular expression takes too long")
-    SOURCES_IN_STORE = ("sources-in-store", (2,), "the sources lie inside a store")
     SOURCE_CHANGED = ("source-changed", (4,), "a source is not the one that a store was made from")
+    SOURCE_LOST = ("source-lost", (4,), "a source of a store is gone or cannot be read")
+    SOURCES_IN_STORE = ("sources-in-store", (2,), "the sources lie inside a store")
     SPLIT_COUNTS = ("split-counts", (4,), "the counts of a split file do not fit its ids")
     SPLIT_DAMAGED = ("split-damaged", (4,), "a split file is not sound JSON")
     SPLIT_EDITED = ("split-edited", (4,), "a split file is not what was written")

@@ -95,7 +95,7 @@ def _stale_reasons(
     rows = {row.source: row for row in store.rows}
     yield from _header_reasons(dataset, store.header)
     yield from _sample_reasons(listing.samples, rows, quarantined)
-    alone = sorted({item.source for item in listing.unmatched} - set(quarantined) - set(rows))
+    alone = sorted({item.source for item in listing.quarantined} - set(quarantined) - set(rows))
     yield from _reason("a file without a label, or a label without a file", alone)
     if not quick:
         yield from _content_reasons(listing.samples, rows, quarantined)

@@ -19,7 +19,7 @@ _Collected = tuple[tuple[Row, ...], tuple[Path, ...], tuple[Quarantined, ...], t
 def collect(plan: Plan, results: list[Result]) -> _Collected:
     """Rows (sorted by id) with their chunks, the quarantine, and what is doubtful about good sources."""
     by_source = {result.entry.source: result for result in results}
-    quarantined = list(plan.listing.unmatched)
+    quarantined = list(plan.listing.quarantined)
     contradicting, warnings = duplicates(plan, by_source)
     rows, chunks = [], []
     for sample in plan.samples:

@@ -24,7 +24,7 @@ from pipeline.errors import ConfigError, Problem, ResourceError
 from pipeline.readers import SOURCE_TYPES
 from pipeline.recipe import Recipe
 from pipeline.sources import Quarantined
-from pipeline.sources.discover import find_sources, part_by_name, sample_ids
+from pipeline.sources.discover import check_names, find_sources, sample_ids
 from pipeline.store import read_chunk
 
 Nameless = tuple[Quarantined, ...]
@@ -59,7 +59,7 @@ def list_incoming(paths: Sequence[Path], type_: str) -> tuple[tuple[Incoming, ..
     nameless: list[Quarantined] = []
     for path in paths:
         folder, names = _sources(path, suffixes)
-        names, unwritable = part_by_name(folder, names)
+        names, unwritable = check_names(folder, names)
         nameless += unwritable
         for name in names:
             files.setdefault((folder / name).absolute(), (folder / name).as_posix())

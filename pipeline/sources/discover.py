@@ -102,9 +102,6 @@ def check_names(folder: Path, sources: list[str]) -> tuple[list[str], list[Quara
     return [source for source, text in shown.items() if source == text], bad
 
 
-part_by_name = check_names  # the name that the build still uses
-
-
 def _bad_name(folder: Path, source: str) -> Problem:
     try:
         source.encode("utf-8")

@@ -40,11 +40,6 @@ class Listing:
     excluded: int = 0
 
     @property
-    def unmatched(self) -> tuple[Quarantined, ...]:
-        """The name of ``quarantined`` that check and build still use."""
-        return self.quarantined
-
-    @property
     def ignored_text(self) -> str:
         """Such as ``9 .dcm, 2 without suffix``; empty where no file was ignored."""
         return ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in self.ignored.items())

@@ -20,7 +20,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import ConfigError, IntegrityError, active, inert, some
+from pipeline.errors import ConfigError, IntegrityError, some
+from pipeline.escape import cell_text, table_cell
 from pipeline.split.file import Split, read_split, write_file
 from pipeline.split.strict import is_text, list_of, map_of, read_json
 from pipeline.split.terms import ASSIGN_AGAIN, TEST, TRAIN, VAL
@@ -296,7 +297,7 @@ def _to_csv(split: Split, rows: Rows, classes: Sequence[str]) -> Files:
     for part, ids in split.parts.items():
         for sample in ids:
             row = rows[sample]
-            writer.writerow(map(inert, [sample, part, classes[row.label], row.group]))
+            writer.writerow(map(table_cell, [sample, part, classes[row.label], row.group]))
     return {f"{split.dataset}_split.csv": text.getvalue()}
 
 
@@ -309,7 +310,7 @@ def _from_csv(path: Path, fold: int | None) -> dict[str, list[str]]:
     for line in reader:
         if not line["id"] or not line[column]:
             raise _foreign(path, f"line {reader.line_num} lacks the id or the split")
-        lists.setdefault(active(line[column]), []).append(active(line["id"]))
+        lists.setdefault(cell_text(line[column]), []).append(cell_text(line["id"]))
     return lists
 
 
