@@ -21,8 +21,8 @@ import numpy as np
 
 from model.features import extractor
 from model.network import viptt_net
-from model.run import Settings
-from model.train import train
+from model.settings import Settings
+from model.training import train
 from pipeline.derive import derive
 from pipeline.split import given_split, write_split
 from pipeline.store import Header, Row, Store, open_store, write_chunk, write_store

@@ -1,9 +1,11 @@
-"""Features: the frozen half of the network, run once, so that training runs the other half alone.
+"""Features: the output of the frozen backbone, computed once, so that training runs the rest alone.
 
-A feature is what the backbone makes of one frame; a sample has ``(depth, n)`` of them, n = 512 for
-VGG-16. The adapter before the backbone is the fixed gray one, since whatever is cached cannot be trained.
-``viptt features`` writes them beside a store, bound to it and to the backbone by digests; other features
-are refused.
+A feature vector is what the backbone makes of one slice or frame; a sample has ``(depth, n)`` of them,
+n = 512 for VGG-16. The adapter before the backbone is fixed to the gray value in all three channels,
+since stored features could not follow an adapter that is trained.
+
+``viptt features`` writes them beside a store, bound by digests to the store and to the backbone; other
+features are refused.
 """
 
 import hashlib
@@ -15,8 +17,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from model.architectures import require_backbone
+from model.loading import build_network
 from model.network import BACKBONE, encoder, fix_adapter
-from model.run import Settings, build_network
+from model.settings import Settings
 from model.stream import scaled
 from pipeline.errors import ConfigError, IntegrityError
 from pipeline.store import FEATURES, Store, canonical_json, features_of, is_store, open_store
@@ -28,7 +32,7 @@ AGAIN = "run `viptt features` with the `--model`, `--weights` and `--seed` of th
 @dataclass(frozen=True)
 class Extractor:
     """``compute`` takes a volume as it is stored, (depth, height, width), and gives float32 (depth, n);
-    ``recipe`` is all that decides its numbers, but for the volume."""
+    ``recipe`` is everything but the volume that decides its numbers."""
 
     compute: Callable[[NDArray[Any]], NDArray[np.float32]]
     recipe: Mapping[str, Any]
@@ -37,8 +41,10 @@ class Extractor:
 def extractor(settings: Settings, volumes: Store) -> Extractor:
     """The backbone that a training with these settings would freeze, for the volumes of a store.
 
-    Raises as the network of ``settings.model`` does where its weights cannot be had.
+    Raises ConfigError if the network has no backbone, and as its builder does where the weights
+    cannot be had.
     """
+    require_backbone(settings.model, option="--model")
     keras.utils.set_random_seed(settings.seed)
     depth, height, width = volumes.header.shape
     net = build_network(settings, (depth, height, width, 1), len(volumes.header.classes))

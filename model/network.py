@@ -1,4 +1,4 @@
-"""ViPTT-Net: a 2D network looks at every slice or frame, an LSTM reads the sequence.
+"""ViPTT-Net: a 2D network sees every slice or frame alone, an LSTM reads the sequence of its features.
 
 Hasib Zunair et al., "ViPTT-Net", ImageCLEF 2021, section 2.2 and Fig. 1. The layers, their order and
 their sizes are those of the released code; time is folded into the batch by a reshape, where that
@@ -20,8 +20,8 @@ from pipeline.errors import ConfigError, ResourceError
 BACKBONE = "backbone"
 ADAPTER = "conv3d"
 TOP = ("lstm", "dense", "head")
-SMALLEST = 32  # five times halved, one pixel is left
-SILENCE_S = 20.0  # of the server that has the ImageNet weights
+SMALLEST = 32  # pixels: VGG-16 halves each side five times
+ANSWER_TIMEOUT_S = 20.0  # for the server that has the ImageNet weights
 
 
 def viptt_net(
@@ -38,7 +38,7 @@ def viptt_net(
     IntegrityError if a file does not fit.
     """
     _, height, width, _ = _checked(shape)
-    return _given(_cnn_rnn(shape, classes, _vgg16(height, width, weights)), weights)
+    return _with_weights(_cnn_rnn(shape, classes, _vgg16(height, width, weights)), weights)
 
 
 def small_net(
@@ -57,10 +57,10 @@ def small_net(
         raise ConfigError.of(
             "--weights", "no-weights", reason, "give `--weights none`, or `--model viptt-net`"
         )
-    return _given(_cnn_rnn(shape, classes, _small(height, width)), weights)
+    return _with_weights(_cnn_rnn(shape, classes, _small(height, width)), weights)
 
 
-MODELS = {"viptt-net": viptt_net, "viptt-net-small": small_net}
+# --- a network and its halves -------------------------------------------------------------------
 
 
 def freeze_backbone(net: keras.Model) -> None:
@@ -69,7 +69,7 @@ def freeze_backbone(net: keras.Model) -> None:
 
 
 def fix_adapter(net: keras.Model) -> None:
-    """Let each of the three channels be the gray frame itself, and stay so."""
+    """Make the adapter copy the gray frame into each of the three channels, and keep it so."""
     adapter = net.get_layer(ADAPTER)
     kernel, bias = adapter.get_weights()
     adapter.set_weights([np.ones_like(kernel), np.zeros_like(bias)])
@@ -96,10 +96,10 @@ def _through_top(net: keras.Model, sequence: Any) -> Any:
 
 
 def rematerialized(net: keras.Model, *, frames: int = 14) -> keras.Model:
-    """The layers of ``net``, for training where memory is short: the same numbers, computed twice.
+    """The layers of ``net`` for training in little memory: the same numbers, computed twice.
 
-    Of the backbone, only what goes in and what comes out is kept; going back, its activations are
-    computed again, ``frames`` of each volume at a time.
+    Only the backbone's inputs and outputs are kept. In the backward pass its activations are computed
+    again, ``frames`` of each volume at a time.
     """
     volume = keras.Input(net.input_shape[1:], name="volume")
     backbone = _Rematerialized(net.get_layer(BACKBONE), frames)
@@ -107,7 +107,7 @@ def rematerialized(net: keras.Model, *, frames: int = 14) -> keras.Model:
 
 
 class _Rematerialized(layers.Layer):  # type: ignore[misc]  # Keras has no types
-    """A backbone over (B, d, h, w, 3), a few frames at a time, one piece after the other."""
+    """Applies a backbone to (B, d, h, w, 3), a few frames at a time; gives features (B, d, n)."""
 
     def __init__(self, backbone: keras.Model, frames: int) -> None:
         super().__init__()
@@ -120,11 +120,11 @@ class _Rematerialized(layers.Layer):  # type: ignore[misc]  # Keras has no types
         features, after = [], 0.0
         for start in range(0, depth, self.frames):
             piece = volumes[:, start : start + self.frames]
-            found = again(ops.reshape(piece, (-1, height, width, channels)) + after)
-            # Nothing is added, yet no piece can begin before the last has ended, nor going back:
-            # else all are computed again at once, and no memory is saved.
-            after = ops.cast(self.zero, found.dtype) * found[0, 0]
-            features.append(ops.reshape(found, (-1, piece.shape[1], found.shape[-1])))
+            output = again(ops.reshape(piece, (-1, height, width, channels)) + after)
+            # This adds zero. It makes each piece depend on the one before, forward and backward:
+            # otherwise all pieces are computed again at once, and no memory is saved.
+            after = ops.cast(self.zero, output.dtype) * output[0, 0]
+            features.append(ops.reshape(output, (-1, piece.shape[1], output.shape[-1])))
         return ops.concatenate(features, axis=1)
 
     def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -136,7 +136,7 @@ def _cnn_rnn(shape: tuple[int, int, int, int], classes: int, backbone: keras.Mod
     sequence = _features(volume, layers.Conv3D(3, 1, name=ADAPTER), backbone)
     summary = layers.LSTM(256, name="lstm")(sequence)  # (B, 256)
     summary = layers.Dense(1024, activation="relu", name="dense")(summary)
-    # float32 whatever the policy: the loss takes the logarithm of what comes out here.
+    # float32 also in mixed precision: the loss takes the logarithm of these probabilities.
     head = layers.Dense(classes, activation="softmax", name="head", dtype="float32")
     return keras.Model(volume, head(summary), name="viptt_net")
 
@@ -167,7 +167,7 @@ def _vgg16(height: int, width: int, weights: str | None) -> keras.Model:
     own = "imagenet" if weights == "imagenet" else None
     options = {"include_top": False, "pooling": "avg", "input_shape": (height, width, 3), "name": BACKBONE}
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(SILENCE_S)  # Keras itself would wait for an answer for ever
+    socket.setdefaulttimeout(ANSWER_TIMEOUT_S)  # Keras itself would wait without a limit
     try:
         return keras.applications.VGG16(weights=own, **options)
     except Exception as error:  # Keras raises a bare Exception where a download fails
@@ -185,14 +185,14 @@ def _small(height: int, width: int) -> keras.Model:
         features = layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal")(
             features
         )
-        # Not in VGG-16; from random weights and few samples, nothing is learned without it. The low
-        # momentum is for few steps: with 0.99 the averages still lag behind when training ends.
+        # VGG-16 has no normalisation, but from random weights and few samples nothing is learned
+        # without it. Momentum 0.8: with the usual 0.99 the averages lag behind in so few steps.
         features = layers.BatchNormalization(momentum=0.8)(features)
         features = layers.MaxPooling2D()(layers.Activation("relu")(features))
     return keras.Model(frame, layers.GlobalAveragePooling2D()(features), name=BACKBONE)
 
 
-def _given(net: keras.Model, weights: str | None) -> keras.Model:
+def _with_weights(net: keras.Model, weights: str | None) -> keras.Model:
     if weights not in (None, "none", "imagenet"):
         load_layer(net, BACKBONE, str(weights))
     return net

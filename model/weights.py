@@ -1,13 +1,12 @@
-"""Weight files: today's ``.weights.h5`` and the full-model ``.h5`` of 2021, in and out.
+"""Weight files: Keras 3's ``.weights.h5``, and the full-model ``.h5`` of Keras 2 as released in 2021.
 
-A file is opened as data only. The network is built from code and its arrays are compared with those
+A file is opened as data only. The network is built from code, and its arrays are compared with those
 of the file before one is assigned: as many, of the same shapes, finite. A model is never
 deserialised, links and storage outside the file are not followed.
 
-A file that viptt wrote has a sidecar, ``NAME.sha256``, in the form of ``sha256sum``.
+A file that viptt wrote has its hash beside it, see ``model.sidecar``.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,8 +17,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from model import sidecar
 from pipeline.errors import ConfigError, IntegrityError
-from pipeline.store import sync_directory, write_durably
 
 Arrays = dict[str, h5py.Dataset]
 OTHER_FILE = "give a weights file of this network, or train again"
@@ -32,7 +31,7 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
     other layers or shapes than the model, or numbers that are not finite; the model is then
     unchanged.
     """
-    path = _whole(path)
+    path = _checked(path)
     with _opened(path) as file:
         legacy = file.get("model_weights", file)
         if "layer_names" in legacy.attrs:
@@ -48,7 +47,7 @@ def load_body(model: keras.Model, path: str | Path) -> None:
 
     Raises as ``load_weights`` does.
     """
-    donor = _donor(model, path, _shapes_in(_whole(path)))
+    donor = _donor(model, path, _shapes_in(_checked(path)))
     for layer, source in zip(model.layers[:-1], donor.layers[:-1], strict=True):
         layer.set_weights(source.get_weights())
 
@@ -59,19 +58,19 @@ def load_layer(model: keras.Model, name: str, path: str | Path) -> None:
     A whole one is the same network as ``model``, for as many classes or others. Raises as
     ``load_weights`` does.
     """
-    layer, shapes = model.get_layer(name), _shapes_in(_whole(path))
+    layer, shapes = model.get_layer(name), _shapes_in(_checked(path))
     if shapes.total() == len(model.weights):
         layer.set_weights(_donor(model, path, shapes).get_layer(name).get_weights())
     else:
         load_weights(layer, path)
 
 
-def _whole(path: str | Path) -> Path:
-    """A weights file that is there, with the bytes that its sidecar speaks of."""
+def _checked(path: str | Path) -> Path:
+    """The path of a weights file that is there, and has the hash that is written beside it."""
     path = Path(path)
     if not path.is_file():
         raise ConfigError.of(path, "no-weights", "there is no such file", "give the path of a weights file")
-    check_sidecar(path)
+    sidecar.check(path, remedy=OTHER_FILE)
     return path
 
 
@@ -111,7 +110,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """HDF5 reports damage in as many ways as it can be met."""
+    """Turn the many errors with which HDF5 reports damage into one."""
     try:
         yield
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -120,7 +119,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _arrays(path: Path, group: h5py.Group) -> Arrays:
-    """Every array in a group by its path; links are not followed, outside storage is refused."""
+    """Every array in a group by its path; links are not followed, odd storage is refused."""
     found: Arrays = {}
 
     def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
@@ -132,6 +131,8 @@ def _arrays(path: Path, group: h5py.Group) -> Arrays:
     for name, item in found.items():
         if item.external or item.is_virtual:
             raise IntegrityError.of(path, "outside-storage", f"{name} lies in another file", OTHER_FILE)
+        if item.shape is None:  # what HDF5 calls a null dataspace
+            raise IntegrityError.of(path, "weights-unreadable", f"{name} holds no array", OTHER_FILE)
     return found
 
 
@@ -169,7 +170,7 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:2]) + rest or "nothing more"
 
 
-# --- 2021 ---------------------------------------------------------------------------------------
+# --- Keras 2 ------------------------------------------------------------------------------------
 
 
 def _legacy_arrays(path: Path, group: h5py.Group, model: keras.Model) -> list[NDArray[np.float32]]:
@@ -210,46 +211,11 @@ def _assign(model: keras.Model, values: Sequence[NDArray[np.float32]]) -> None:
         weight.assign(value)
 
 
-# --- the sidecar --------------------------------------------------------------------------------
+# --- writing ------------------------------------------------------------------------------------
 
 
 def save_weights(model: keras.Model, path: Path) -> None:
-    """Write ``path`` and its sidecar so that, killed at any moment, a file that loads is there.
-
-    Two files cannot be replaced at once, so the new hash waits in ``NAME.sha256.next``: until the
-    weights are renamed the old hash holds, from then on the next one does.
-    """
+    """Write ``path`` and its hash so that, killed at any moment, a file that loads is there."""
     partial = path.with_name(f"partial.{path.name}")
     model.save_weights(partial)
-    sync_directory(partial)
-    _settle(path)
-    sidecar, following = _sidecars(path)
-    write_durably(following, f"{file_sha256(partial)}  {path.name}\n".encode())
-    partial.replace(path)
-    sync_directory(path.parent)
-    following.replace(sidecar)
-
-
-def check_sidecar(path: Path) -> None:
-    """Raise IntegrityError if ``path`` has a sidecar and is not the file that it was written for."""
-    recorded = [sidecar.read_text("ascii").split()[:1] for sidecar in _sidecars(path) if sidecar.is_file()]
-    if recorded and [file_sha256(path)] not in recorded:
-        reason = "its bytes are not those that were written"
-        raise IntegrityError.of(path, "weights-changed", reason, OTHER_FILE)
-
-
-def _settle(path: Path) -> None:
-    """Finish a save that was killed between its two renames."""
-    sidecar, following = _sidecars(path)
-    if following.is_file() and path.is_file() and following.read_text("ascii").startswith(file_sha256(path)):
-        following.replace(sidecar)
-
-
-def _sidecars(path: Path) -> tuple[Path, Path]:
-    return path.with_name(f"{path.name}.sha256"), path.with_name(f"{path.name}.sha256.next")
-
-
-def file_sha256(path: Path) -> str:
-    """Lower-case SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    sidecar.publish(partial, path)

@@ -1,16 +1,16 @@
 """Where a dataset stands: built, stale and exactly why, missing, or damaged."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pipeline.catalog import NiftiDataset, VideoDataset
-from pipeline.errors import IntegrityError, SourceError
+from pipeline.errors import IntegrityError, Problem, SourceError
 from pipeline.quarantine import read_quarantine
 from pipeline.readers.reading import check_regular_file
 from pipeline.samples import Sample, list_samples
-from pipeline.store import Header, Row, is_store, open_store
+from pipeline.store import Header, Row, Store, is_store, open_store
 from pipeline.task import hash_file
 
 NAMED = 3  # sources named in a reason; the rest is counted
@@ -52,7 +52,38 @@ def status(dataset: NiftiDataset | VideoDataset, *, quick: bool = False) -> Stat
     return Status(dataset.name, state, count, digest, tuple(reasons), len(quarantined), unfinished)
 
 
+def check_fresh(dataset: NiftiDataset | VideoDataset, store: Store) -> None:
+    """Raise IntegrityError if the catalog asks for another recipe or other classes than the store has.
+
+    Sources and labels are not compared: that takes ``status`` its time.
+    """
+    reasons = list(_catalog_reasons(dataset, store.header))
+    if reasons:
+        remedy = "run `viptt build`, or add `--stale-ok` to use the store as it is"
+        raise IntegrityError.of(store.path, "stale-store", "; ".join(reasons), remedy)
+
+
+def open_fresh(
+    dataset: NiftiDataset | VideoDataset, *, stale_ok: bool, warn: Callable[[Sequence[Problem]], None]
+) -> Store:
+    """Open the store of a dataset. Raises as ``check_fresh``, or warns instead with ``stale_ok``."""
+    store = open_store(dataset.store)
+    try:
+        check_fresh(dataset, store)
+    except IntegrityError as error:
+        if not stale_ok:
+            raise
+        warn(error.problems)
+    return store
+
+
 def _header_reasons(dataset: NiftiDataset | VideoDataset, header: Header) -> Iterator[str]:
+    yield from _catalog_reasons(dataset, header)
+    if header.dataset != dataset.name:
+        yield f"the store was built for dataset {header.dataset}"
+
+
+def _catalog_reasons(dataset: NiftiDataset | VideoDataset, header: Header) -> Iterator[str]:
     recipe = dataset.recipe_json
     for key in sorted({*recipe, *header.recipe}):
         old, new = header.recipe.get(key), recipe.get(key)
@@ -60,8 +91,6 @@ def _header_reasons(dataset: NiftiDataset | VideoDataset, header: Header) -> Ite
             yield f"recipe: {key} is {new}, the store was built with {old}"
     if header.classes != dataset.class_names:
         yield f"classes: {', '.join(dataset.class_names)}; the store has {', '.join(header.classes)}"
-    if header.dataset != dataset.name:
-        yield f"the store was built for dataset {header.dataset}"
 
 
 def _sample_reasons(

@@ -22,7 +22,8 @@ import json
 import os
 import shutil
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -128,10 +129,11 @@ class Store:
         """Volume or features of row ``index``, in the store's shape and dtype, proven by SHA-256.
 
         Raises IntegrityError, naming the sample, if the chunk is missing or is not byte for byte
-        the one that was stored.
+        the one that was stored; with the code "rebuilt" if that is because of a new build.
         """
         row, header = self.rows[index], self.header
-        payload = read_chunk(self.chunk(index), header.volume_bytes, row.sha256, name=row.id)
+        with self._unless_rebuilt():
+            payload = read_chunk(self.chunk(index), header.volume_bytes, row.sha256, name=row.id)
         return payload.view(header.dtype).reshape(header.shape)
 
     def read_batch(self, indices: Sequence[int]) -> NDArray[Any]:
@@ -142,11 +144,28 @@ class Store:
         as another volume. Raises as ``read``. Threads may share a store.
         """
         batch = np.empty((len(indices), *self.header.shape), self.header.dtype)
-        for index, volume in zip(indices, batch, strict=True):
-            where = _where(self.chunk(index), self.rows[index].id)
-            if _read_whole(self.chunk(index), volume, where) != _packed(self.checksums[index]):
-                raise _swapped(where)
+        with self._unless_rebuilt():
+            for index, volume in zip(indices, batch, strict=True):
+                where = _where(self.chunk(index), self.rows[index].id)
+                if _read_whole(self.chunk(index), volume, where) != _packed(self.checksums[index]):
+                    raise _swapped(where)
         return batch
+
+    @contextmanager
+    def _unless_rebuilt(self) -> Iterator[None]:
+        """Say "rebuilt" where a chunk is not the expected one because another store now lies here.
+
+        A chunk that is read is always the one of this store's table, so two stores are never mixed.
+        """
+        try:
+            yield
+        except IntegrityError as error:
+            now = published_digest(self.path)
+            if now == self.digest or (now is None and self.path.exists()):
+                raise
+            # While a build exchanges the trees, there is for a moment no store at all.
+            reason = "the store was rebuilt, or removed, while it was read"
+            raise IntegrityError.of(self.path, "rebuilt", reason, "start again") from error
 
 
 def features_of(store: Path) -> Path:
@@ -339,6 +358,14 @@ def is_store(path: Path) -> bool:
         return "viptt" in json.loads((path / ROOT).read_bytes())["attributes"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def published_digest(path: Path) -> str | None:
+    """The digest of the store that lies at a path now, unchecked; None where none can be read."""
+    try:
+        return str(json.loads((path / ROOT).read_bytes())["attributes"]["viptt"]["digest"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _read_root(path: Path) -> tuple[dict[str, Any], bytes]:

@@ -10,8 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from model.network import small_net
-from model.run import Config, Settings, create_run, describe
+from model.run_folder import Config, create_run, describe
+from model.settings import Settings
 from model.weights import save_weights
+from pipeline.catalog import RECIPES
 from pipeline.store import Header, Row, Store, open_store, write_chunk, write_store
 
 CLASSES = ("Infiltrative", "Focal", "Tuberculoma")
@@ -50,10 +52,18 @@ def make_store(tmp_path: Path) -> Callable[..., Store]:
             stored = np.round(values * 255).astype(dtype) if dtype == "uint8" else values.astype(dtype)
             chunks.append(tmp_path / f"{name}-{index}.chunk")
             rows.append(
-                Row(sample, label, "", f"{sample}.nii.gz", "0" * 64, write_chunk(chunks[-1], stored), "{}")
+                Row(
+                    sample,
+                    label,
+                    "",
+                    f"{sample}.nii.gz",
+                    f"{index:064}",
+                    write_chunk(chunks[-1], stored),
+                    "{}",
+                )
             )
-        recipe = {"type": type_, "shape": list(shape), "dtype": dtype}
-        recipe |= {"preset": preset} if preset else {}
+        free = {"shape": shape, "dtype": dtype} | ({"preset": preset} if preset else {})
+        recipe = {"type": type_, **RECIPES[type_].model_validate(free).model_dump(mode="json")}
         tree = tmp_path / f"{name}.zarr"
         write_store(tree, Header(name, recipe, tuple(classes), {}), rows, chunks)
         return open_store(tree)
@@ -126,7 +136,7 @@ def make_catalog(tmp_path: Path) -> Callable[..., Path]:
                 "path": "sources",
                 "labels": {"regex": r"(?P<label>\w+)"},
                 "classes": list(store.header.classes),
-                "recipe": {"shape": list(store.header.shape)},
+                "recipe": {name: value for name, value in store.header.recipe.items() if name != "type"},
                 "store": str(store.path),
                 "split": {"file": str(split), "seed": 0},
             }

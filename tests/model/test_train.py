@@ -15,12 +15,15 @@ import tensorflow as tf
 from click.testing import CliRunner
 
 from cli import main
-from model import train as training
-from model.metrics import evaluate
+from model.checkpoint import Checkpoint
+from model.devices import batch_sizes
+from model.evaluate import evaluate
+from model.loading import load_network
 from model.network import small_net
-from model.run import Settings, load_network, read_config, settings_for
+from model.run_folder import read_config
+from model.settings import Settings, settings_for
 from model.stream import stream
-from model.train import batch_sizes, class_weights, train
+from model.training import class_weights, train
 from pipeline.errors import ConfigError, IntegrityError, VipttError
 from pipeline.store import Store
 
@@ -81,8 +84,8 @@ def test_a_run_explains_itself(trained: Callable, tmp_path: Path) -> None:
     rows = history_of(run)
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert all(0 <= float(row["input_wait"]) <= 1 for row in rows)
-    assert [line.partition(":")[0] for line in said] == ["epoch 1/2", "epoch 2/2"]
-    assert "waited for input" in said[0]
+    assert [line.partition(":")[0] for line in said] == ["training on CPU", "epoch 1/2", "epoch 2/2"]
+    assert "waited for input" in said[1]
 
 
 @pytest.mark.slow
@@ -202,7 +205,7 @@ def test_damage_after_the_first_epoch_stops_training(
 
     with pytest.raises(IntegrityError, match=rf"sample S00{sample}\): chunk-checksum"):
         train(store.path, make_split(store), tmp_path / "run", replace(SETTINGS, epochs=3), say=say)
-    assert len(said) == 1
+    assert len(said) == 2
 
 
 def test_a_damaged_validation_volume_stops_training(trained: Callable, tmp_path: Path) -> None:
@@ -233,7 +236,7 @@ def test_an_empty_validation_part_is_refused_before_any_work(
 ) -> None:
     store = make_store()
     split = make_split(store, parts={"train": [row.id for row in store.rows], "val": []})
-    with pytest.raises(ConfigError, match="empty-part"):
+    with pytest.raises(ConfigError, match="empty-split"):
         train(store.path, split, tmp_path / "run", SETTINGS)
     assert not (tmp_path / "run").exists()
 
@@ -273,7 +276,7 @@ def test_killed_in_an_epoch_and_resumed_the_weights_are_the_same_bits(
     settings = replace(SETTINGS, epochs=3, checkpoint_s=0.0, deterministic=True, optimizer=optimizer)
     whole, _ = trained(settings, name="whole")
     calls = iter(range(100))
-    real = training._Keeper.on_train_batch_end
+    real = Checkpoint.on_train_batch_end
 
     def batch_end(self: object, batch: int, logs: object = None) -> None:
         real(self, batch, logs)
@@ -281,11 +284,11 @@ def test_killed_in_an_epoch_and_resumed_the_weights_are_the_same_bits(
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(training._Keeper, "on_train_batch_end", batch_end)
+        patch.setattr(Checkpoint, "on_train_batch_end", batch_end)
         with pytest.raises(Killed):
             trained(settings, name="killed")
     run, said = trained(settings, name="killed", resume=True)
-    assert said[0] == "going on at epoch 2, batch 4"
+    assert said[1] == "resuming at epoch 2, batch 4"
     assert equal(weights_of(whole), weights_of(run))
     columns = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
     histories = [history_of(path) for path in (whole, run)]
@@ -299,8 +302,8 @@ def test_a_process_killed_in_an_epoch_goes_on_to_the_same_bits(trained: Callable
     whole, _ = trained(settings, name="whole")
     data, killed = read_config(whole).data, tmp_path / "killed"
     code = f"""
-from model.run import Settings
-from model.train import train
+from model.settings import Settings
+from model.training import train
 train({data.store!r}, {data.split!r}, {str(killed)!r}, {settings!r})
 """
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, cwd=ROOT) as process:
@@ -310,7 +313,7 @@ train({data.store!r}, {data.split!r}, {str(killed)!r}, {settings!r})
     assert process.returncode == -signal.SIGKILL
     assert _batches_done(killed) % 9 > 0
     run, said = trained(settings, name="killed", resume=True)
-    assert said[0].startswith("going on at epoch")
+    assert said[1].startswith("resuming at epoch")
     assert equal(weights_of(whole), weights_of(run))
     assert [row["loss"] for row in history_of(whole)] == [row["loss"] for row in history_of(run)]
 
@@ -330,7 +333,7 @@ def test_a_finished_run_can_be_given_more_epochs(trained: Callable) -> None:
     whole, _ = trained(replace(settings, epochs=3), name="whole")
     trained(replace(settings, epochs=2), name="parts")
     run, said = trained(replace(settings, epochs=3), name="parts", resume=True)
-    assert said[0] == "going on at epoch 3, batch 1"
+    assert said[1] == "resuming at epoch 3, batch 1"
     assert equal(weights_of(whole), weights_of(run))
 
 
@@ -507,8 +510,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 import tensorflow as tf
-from model import train as training
-from model.run import Settings
+from model import training
+from model.settings import Settings
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)

@@ -15,8 +15,8 @@ import zarr
 from click.testing import CliRunner, Result
 
 from cli import main
+from model.loading import load_network
 from model.network import BACKBONE, small_net, viptt_net
-from model.run import load_network
 from pipeline.errors import ResourceError
 from pipeline.store import Store
 
@@ -200,7 +200,7 @@ def test_the_weights_a_run_began_with_may_not_change_under_it(viptt: Callable, t
 def test_a_server_that_does_not_answer_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.network.SILENCE_S", 0.2)
+    monkeypatch.setattr("model.network.ANSWER_TIMEOUT_S", 0.2)
     monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: str(tmp_path))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/vgg16.h5"
