@@ -511,9 +511,7 @@ def predict(
     from pipeline.inputs import named_dataset
     from pipeline.quarantine import write_quarantine
 
-    dataset = named_dataset(inputs, console.settings().catalog, wanted=split is not None)
-    if split and not dataset:
-        raise click.UsageError("--split is for a dataset, not for files")
+    dataset = named_dataset(inputs, console.settings().catalog, split=split)
     _load_framework(figures=explain is not None)
     from model import predictions
     from model.predict import load_ensemble, predict_dataset
@@ -532,8 +530,8 @@ def predict(
     predictions.write(found, classes, out=out, submission_file=submission)
     if out:
         write_quarantine(out.with_name(out.name.removesuffix(".csv") + ".quarantine.csv"), bad)
-    text = "" if out else predictions.table(found, classes)
-    console.emit(predictions.document((run, *others), classes, found, bad), text)
+    document = predictions.document((run, *others), classes, found, bad)
+    console.emit(document, "" if out else predictions.table(found, classes))
     return QUARANTINED if bad else 0
 
 

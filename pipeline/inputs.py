@@ -23,27 +23,36 @@ from pipeline.task import Result
 
 
 def named_dataset(
-    inputs: Sequence[str], catalog: Path, *, wanted: bool = False
+    inputs: Sequence[str], catalog: Path, *, split: str | None = None
 ) -> NiftiDataset | VideoDataset | None:
     """The dataset that is named; None where all inputs are paths.
 
-    ``wanted`` says that only a dataset is of use. Raises ConfigError, with all faults, if an input is
-    neither, and if one is both: guessing could predict other samples than the user means.
+    Only a dataset has a ``split``. Raises ConfigError, with all faults, if an input is neither, or if
+    one is both: guessing could predict other samples than the user means.
     """
+    dataset = _only_dataset(inputs, catalog, certain=split is not None)
+    if split and not dataset:
+        remedy = "leave `--split` out, or name a dataset"
+        raise ConfigError.of("--split", "not-a-dataset", "files have no splits", remedy)
+    return dataset
+
+
+def _only_dataset(
+    inputs: Sequence[str], catalog: Path, *, certain: bool
+) -> NiftiDataset | VideoDataset | None:
     missing = [name for name in inputs if not os.path.exists(name)]  # noqa: PTH110 - Path's may raise
     if len(inputs) > 1:
         reason, remedy = "there is no such file or folder", "correct the path; a dataset is predicted alone"
         if missing:
             raise ConfigError(*(Problem(name, "unknown-input", reason, remedy) for name in missing))
         return None
-    if missing:
-        return _dataset(inputs[0], catalog)
-    if not _is_dataset(inputs[0], catalog):
-        return None
-    if not wanted:
-        remedy = f"write `./{inputs[0]}` for the path; for the dataset, run it from another folder"
-        raise ConfigError.of(inputs[0], "ambiguous-input", "it is a dataset and also a path here", remedy)
-    return _dataset(inputs[0], catalog)
+    (name,) = inputs
+    if missing or (certain and _is_dataset(name, catalog)):
+        return _dataset(name, catalog)
+    if _is_dataset(name, catalog):
+        remedy = f"write `./{name}` for the path; for the dataset, run the command in another folder"
+        raise ConfigError.of(name, "ambiguous-input", "it is a dataset, and also a path here", remedy)
+    return None
 
 
 def _dataset(name: str, catalog: Path) -> NiftiDataset | VideoDataset:

@@ -222,13 +222,12 @@ def test_what_features_cannot_do_is_refused(wrong: dict[str, object]) -> None:
 
 
 def test_a_network_with_this_very_backbone_is_a_start_and_another_is_not(
-    make_store: MakeStore, make_split: MakeSplit, tmp_path: Path
+    make_store: MakeStore, make_split: MakeSplit, make_run: Callable, tmp_path: Path
 ) -> None:
     videos = make_store(name="videos", type_="video", classes=list("abcde"), per_class=2)
     make_features(videos)
     first = train(videos.path, make_split(videos, name="videos"), tmp_path / "first", SETTINGS)
-    whole = replace(SETTINGS, from_features=False, freeze_backbone=False, epochs=1)
-    other = train(videos.path, make_split(videos, name="videos"), tmp_path / "other", whole)
+    other = make_run(videos, make_split(videos, name="videos"), name="other")
     scans = make_store(name="scans")
     split = make_split(scans, name="scans")
     make_features(scans)

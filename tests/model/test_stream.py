@@ -233,6 +233,48 @@ def test_damage_within_a_later_epoch_is_found(
     assert all(seen)
 
 
+def rebuild(make_store: MakeStore, store: Store, *, moment: str) -> None:
+    """Put a store of other volumes in the place of one, as a build does: by two renames."""
+    other = make_store(name="other", seed=1)
+    store.path.rename(store.path.with_name("old"))
+    if moment == "after":
+        other.path.rename(store.path)
+
+
+@pytest.mark.parametrize("moment", ["after", "between"])
+def test_a_store_that_is_rebuilt_meanwhile_is_not_called_damaged(
+    make_store: MakeStore, make_split: MakeSplit, moment: str
+) -> None:
+    store = make_store(per_class=20)
+    samples = open_samples(store.path, make_split(store), "train")
+    seen: list[float] = []
+    with pytest.raises(IntegrityError, match=r"store\.zarr: rebuilt: .* → start again"):
+        consume(
+            batches(samples, batch_size=1),
+            seen,
+            after_the_first=lambda: rebuild(make_store, store, moment=moment),
+        )
+    whole = [float(np.float32(store_volume(store, row)).sum()) for row in samples.rows[: len(seen)]]
+    np.testing.assert_allclose(seen, whole, rtol=1e-5)  # none of the new store
+
+
+def store_volume(store: Store, row: int) -> np.ndarray:
+    """From where the old store lies now."""
+    payload = (store.path.with_name("old") / store.header.chunk_key(row)).read_bytes()
+    return np.frombuffer(payload[:-4], store.header.dtype)
+
+
+def test_damage_of_an_unchanged_store_is_still_damage(make_store: MakeStore) -> None:
+    store = make_store()
+    flip_a_bit(own_copy(store.chunk(3)))
+    for read in (store.read, lambda index: store.read_batch([index])):
+        with pytest.raises(IntegrityError, match="chunk-checksum"):
+            read(3)
+    shutil.rmtree(store.path)
+    with pytest.raises(IntegrityError, match=r"rebuilt: .*or removed"):
+        store.read(3)
+
+
 def test_a_mended_volume_is_read_again(make_store: MakeStore, make_split: MakeSplit) -> None:
     store = make_store()
     part = open_samples(store.path, make_split(store), "train")
