@@ -32,6 +32,7 @@ class Architecture:
     backbone: bool = False
 
 
+# Names go into config.json: renaming one makes the runs of that network unreadable.
 NETWORKS: dict[str, Architecture] = {
     "viptt-net": Architecture(viptt_net, backbone=True),
     "viptt-net-small": Architecture(small_net, backbone=True),
@@ -49,6 +50,7 @@ def architecture(name: str) -> Architecture:
 def require_backbone(name: str, *, option: str) -> None:
     """Raise ConfigError if an option needs a backbone that this network does not have."""
     if not architecture(name).backbone:
+        # Name one that can do it; which one is a matter of size, so the first will do.
         able = [other for other, known in NETWORKS.items() if known.backbone]
         reason = f"{name!r} has no backbone that sees slice after slice"
         remedy = f"leave it out, or use `--model {able[0]}`"

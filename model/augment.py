@@ -43,11 +43,13 @@ def _bilinear(height: int, width: int, angle: float) -> tuple[NDArray[np.int64],
     """Sources and weights ``(pixels, 4)`` of one angle, about the centre of the slice."""
     row, column = _origins(height, width, angle)
     inside = (row >= 0) & (row <= height - 1) & (column >= 0) & (column <= width - 1)
+    # Clipped so that the four neighbours exist; a pixel on the last row is its own lower neighbour.
     top = np.clip(np.floor(row), 0, max(0, height - 2)).astype(np.int64)
     left = np.clip(np.floor(column), 0, max(0, width - 2)).astype(np.int64)
     down, right = row - top, column - left
     bottom, beside = np.minimum(top + 1, height - 1), np.minimum(left + 1, width - 1)
     sources = [top * width + left, top * width + beside, bottom * width + left, bottom * width + beside]
+    # Bilinear interpolation: the nearer a neighbour, the larger its weight; the four add up to 1.
     weights = [(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right]
     return np.stack(sources, axis=-1), np.stack(weights, axis=-1) * inside[:, np.newaxis]
 
@@ -80,6 +82,7 @@ def rotate(volumes: Any, which: Any, table: Lookup) -> Any:
     first = ops.arange(ops.shape(volumes)[0], dtype="int32") * pixels  # where each volume starts
     sources = ops.take(ops.convert_to_tensor(table.sources), which, axis=0) + first[:, None, None]
     weights = ops.cast(ops.take(ops.convert_to_tensor(table.weights), which, axis=0), volumes.dtype)
+    # One corner after the other: gathering all four at once would need four times the memory.
     turned = 0
     for corner in range(4):
         found = ops.take(flat, ops.reshape(sources[..., corner], (-1,)), axis=0)

@@ -53,6 +53,7 @@ class Progress:
 
 def save_state(path: Path, progress: Progress, variables: Sequence[Any]) -> None:
     """Write the progress and the value of every variable."""
+    # The progress goes into the same file: in two files, a kill could leave them apart.
     text = json.dumps(asdict(progress)).encode()
     buffer = io.BytesIO()
     np.savez(buffer, np.frombuffer(text, np.uint8), *[variable.numpy() for variable in variables])
@@ -75,6 +76,7 @@ def restore(path: Path, variables: Sequence[Any], values: Sequence[NDArray[Any]]
     expected = [tuple(variable.shape) for variable in variables]
     if [value.shape for value in values] != expected:
         raise IntegrityError.of(path, "other-network", "it belongs to another network or optimizer", AGAIN)
+    # Only now, when all shapes are known to fit, so that a refused file changes nothing.
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
 
@@ -133,6 +135,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has n
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Save the state every ``checkpoint_s`` seconds; after the last batch the epoch's end does."""
+        # By the clock, not by the step: a step may take a millisecond or a minute.
         now = time.monotonic()
         self.trained = now - self.begun
         due = now - self.saved >= self.settings.checkpoint_s
@@ -143,13 +146,16 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has n
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Save the weights if they are the best so far, then note that the epoch is done."""
         row = {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}}
+        # Validation is not counted: it would hide how long the training itself waits for its input.
         row |= {"seconds": round(self.trained, 3), "input_wait": round(self.waited() / self.trained, 4)}
         _check_finite(self.folder, row)
+        # EarlyStopping has already seen this epoch, since it stands before this callback.
         if self.schedule[0].best_epoch == epoch:
             save_weights(self.net, self.folder / WEIGHTS)
         history = (*self.progress.history, row)
         memory = {type(callback).__name__: _memory(callback) for callback in self.schedule}
         self.progress = Progress(epoch + 1, 0, self.trainer.stop_training, memory, history)
+        # The state goes last: what was written before it is written again after a kill, and nothing is lost.
         self.events.add(row)
         self._save(self.progress)
         write_history(self.folder, history)
@@ -160,6 +166,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has n
 
 def variables_of(trainer: keras.Model) -> list[Any]:
     """Every variable that a training changes, once each, in a fixed order."""
+    # Layers and optimizer may share variables; saved twice, they could be restored to two values.
     every = [*trainer.variables, *trainer.optimizer.variables, *trainer.metrics_variables]
     return list({id(variable): variable for variable in every}.values())
 

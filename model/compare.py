@@ -50,6 +50,7 @@ def compare(runs: Sequence[str | Path]) -> tuple[Entry, ...]:
         raise ConfigError.of("RUN", "no-runs", "no run was named", "name one or more folders of runs")
     entries = tuple(_entry(Path(run)) for run in runs)
     for entry in entries:
+        # Scores on other classes look alike in a table, and mean something else.
         if set(entry.f1) != set(entries[0].f1):
             reason = f"its classes are not those of {entries[0].name}"
             raise ConfigError.of(entry.name, "other-classes", reason, "compare runs on the same classes")

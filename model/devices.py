@@ -26,6 +26,7 @@ def batch_sizes(samples: int, size: int, *, devices: int) -> list[int]:
     A rest at the end that is too small for that joins the batch before it. ``devices`` are not more
     than ``samples`` or ``size``.
     """
+    # Full batches such that at least `devices` samples are left for the last one.
     full = -(-(samples - devices + 1) // size) - 1
     return [*[size] * full, samples - full * size]
 
@@ -35,5 +36,6 @@ def shared(data: tf.data.Dataset, sizes: Sequence[int], strategy: tf.distribute.
     devices = strategy.num_replicas_in_sync
     if devices == 1:
         return data
+    # The first devices take the rest of the division, one sample each.
     shares = [size // devices + (device < size % devices) for size in sizes for device in range(devices)]
     return strategy.distribute_datasets_from_function(lambda context: data.rebatch(shares))

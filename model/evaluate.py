@@ -55,6 +55,7 @@ def evaluate(
     say(f"predicting {len(samples.ids)} samples of {split!r}")
     found = probabilities(net, samples, batch_size=batch_size)
     scores = score(samples.labels, found.argmax(axis=1), config.data.classes)
+    # The hash says later whether metrics.json still belongs to the weights beside it.
     weights_sha256 = file_sha256(folder / WEIGHTS)
     evaluation = Evaluation(split, scores, samples.store.digest, split_digest, weights_sha256)
     write_durably(folder / PREDICTIONS, _csv(samples, found))
@@ -90,7 +91,9 @@ def _samples(
     samples = bind(opened, read_split(file), name, where=str(file))
     if not samples.ids:
         raise ConfigError.of(file, "empty-split", f"its split {name!r} is empty", "name another one")
+    # The order matters: of a store that does not fit at all, it is no news that it was rebuilt.
     _check_fits(config, opened)
+    # A dataset that the user names may be any; the one of the training must be what it was.
     if store is None and opened.digest != config.data.store_digest:
         reason = "the store has been rebuilt since the run was trained on it"
         raise IntegrityError.of(

@@ -29,4 +29,5 @@ class Events:
         summary = tf.compat.v1.Summary(value=scalars).SerializeToString()
         with self._writer.as_default():
             tf.summary.experimental.write_raw_pb(summary, step=int(row["epoch"]))
+        # So that TensorBoard shows an epoch when it is done, and a kill loses none.
         self._writer.flush()

@@ -70,6 +70,7 @@ def explain(nets: Sequence[keras.Model], volume: Float32) -> Explanation:
 
 def extract_features(net: keras.Model, volume: Float32) -> SliceFeatures:
     """Run the backbone over each slice of a volume and over an empty slice, a few at a time."""
+    # The empty slice comes last, so that slice i stays at position i.
     frames = np.concatenate([volume, np.zeros_like(volume[:1])])[..., np.newaxis]
     pieces = [frames[start : start + SLICES_AT_ONCE] for start in range(0, len(frames), SLICES_AT_ONCE)]
     backbone = net.get_layer(BACKBONE)
@@ -85,6 +86,7 @@ def occlusion(net: keras.Model, features: SliceFeatures, *, label: int, width: i
     centre than after it.
     """
     depth = len(features.slices)
+    # A row for each window, a column for each slice: True where the window empties the slice.
     distance = np.arange(depth) - np.arange(depth)[:, np.newaxis]  # [window, slice]
     emptied = (distance >= -(width // 2)) & (distance < width - width // 2)
     without = np.where(emptied[..., np.newaxis], features.empty, features.slices)
@@ -103,13 +105,17 @@ def grad_cam(
     in the slice supports the class.
     """
     backbone = _with_maps(net.get_layer(BACKBONE))
+    # Only this slice needs gradients; the features of the others are constants.
     before, after = features.slices[:index], features.slices[index + 1 :]
     with tf.GradientTape() as tape:
         maps, feature = backbone(_backbone_input(net, volume[index, np.newaxis, ..., np.newaxis]))
         score = _scores(net, ops.concatenate([before, feature, after])[None])[0, label]
+    # Equation 1: the importance of a feature map is the mean of its gradients.
     weights = ops.mean(tape.gradient(score, maps), axis=(1, 2), keepdims=True)
+    # Equation 2: only what raises the score counts.
     heat = ops.relu(ops.sum(weights * maps, axis=-1, keepdims=True))
     heat = ops.image.resize(heat, volume.shape[1:], interpolation="bilinear")[0, ..., 0]
+    # The small number keeps a map without any heat at 0 instead of NaN.
     found: Float32 = ops.convert_to_numpy(heat / ops.maximum(ops.max(heat), 1e-12))
     return found
 
@@ -140,4 +146,5 @@ def _probabilities(net: keras.Model, sequences: Float32) -> Float32:
 def _scores(net: keras.Model, sequences: Any) -> Any:
     """The output of the head before its softmax."""
     head = net.get_layer(TOP[-1])
+    # The head is a Dense layer with its softmax inside; its weights give the values before that.
     return ops.matmul(_summary(net, sequences), head.kernel) + head.bias

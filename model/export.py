@@ -114,9 +114,11 @@ def preprocess(volume: tf.Tensor, recipe: Recipe) -> tf.Tensor:
     As ``pipeline.convert`` does: voxels that are not finite become air, then limit, SIZ, scale, round.
     """
     low, high = recipe.window
+    # `low` is air; the pipeline does the same, and refuses a volume with more than a few.
     volume = tf.where(tf.math.is_finite(volume), volume, low)[: recipe.first]
     zoomed = zoom(tf.clip_by_value(volume, low, high), recipe.shape, order=recipe.order)
     values = tf.clip_by_value((zoomed - low) / (high - low), 0.0, 1.0)
+    # Stored volumes are rounded to their dtype, and the network was trained on that.
     if recipe.dtype == "uint8":
         return tf.round(values * 255) / 255
     return tf.cast(tf.cast(values, recipe.dtype), tf.float32)
@@ -128,6 +130,7 @@ def serving(net: keras.Model, recipe: Recipe, classes: tuple[str, ...]) -> Serve
     def serve(volume: tf.Tensor) -> dict[str, tf.Tensor]:
         faults = _faults(volume, recipe)
         checks = [tf.debugging.Assert(tf.logical_not(fault), [text]) for text, fault in faults.items()]
+        # ONNX has no assertions and drops them; `usable` below gives NaN there instead.
         with tf.control_dependencies(checks):
             values = preprocess(tf.identity(volume), recipe)
         (probabilities,) = tf.unstack(net(values[tf.newaxis, ..., tf.newaxis], training=False))
@@ -150,6 +153,7 @@ def _faults(volume: tf.Tensor, recipe: Recipe) -> dict[str, tf.Tensor]:
         "a voxel is over 1,000,000 in size": tf.reduce_any(finite & (tf.abs(volume) > MAX_SIZE)),
     }
     if recipe.first:
+        # `frames: first` cuts clips and never stretches them.
         faults[f"a clip needs {recipe.first} frames or more"] = size[0] < recipe.first
     return faults
 
@@ -159,6 +163,7 @@ def _faults(volume: tf.Tensor, recipe: Recipe) -> dict[str, tf.Tensor]:
 
 def _prepare(run: Path, out: Path) -> tuple[Config, Serve]:
     """Check what can be checked quickly, then load the network."""
+    # Refuse before TensorFlow builds the network: that takes seconds.
     recipe = read_recipe(run, read_config(run).data.recipe)
     _check_unused(out)
     config, net = load_network(run)
@@ -194,10 +199,12 @@ def _new_folder(out: Path) -> Iterator[Path]:
     out = out.resolve()
     with _writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the target, hence on the same disk: only then is the last step a rename.
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as private:
             folder = Path(private) / out.name
             folder.mkdir()
             yield folder
+            # All of it must be on disk before the folder gets its name.
             for path in (*folder.rglob("*"), folder):
                 sync_directory(path)
             folder.replace(out)

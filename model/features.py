@@ -48,10 +48,12 @@ def extractor(settings: Settings, volumes: Store) -> Extractor:
     keras.utils.set_random_seed(settings.seed)
     depth, height, width = volumes.header.shape
     net = build_network(settings, (depth, height, width, 1), len(volumes.header.classes))
+    # The adapter of a new network is random; only the gray one is the same in every training.
     fix_adapter(net)
     front = encoder(net)
 
     def compute(stored: NDArray[Any]) -> NDArray[np.float32]:
+        # One volume at a time: in a batch, the last bits of a result may depend on its neighbours.
         batch = scaled(stored[np.newaxis, ..., np.newaxis].astype(np.float32), volumes.header.recipe)
         return np.asarray(front.predict_on_batch(batch)[0])
 
@@ -63,6 +65,7 @@ def origin(net: keras.Model, model: str) -> dict[str, str]:
     """What features are bound to: network, adapter, and a digest over the arrays of the backbone."""
     hasher = hashlib.sha256()
     for value in net.get_layer(BACKBONE).get_weights():
+        # Shape and dtype are hashed too: the same bytes in another shape are other weights.
         hasher.update(canonical_json([list(value.shape), value.dtype.str]) + value.tobytes())
     return {"network": model, "adapter": ADAPTER, "weights_sha256": hasher.hexdigest()}
 
@@ -78,6 +81,7 @@ def open_features(volumes: Store) -> Store:
     features = open_store(path)
     if features.header.array != FEATURES:
         raise ConfigError.of(path, "not-features", "it is a store of volumes", "move it away")
+    # Row i belongs to row i only while both stores have the same rows.
     made_from = features.header.recipe["store_digest"]
     if made_from != volumes.digest:
         reason = f"made from store {made_from[:19]}…, {volumes.path} is now {volumes.digest[:19]}…"

@@ -23,6 +23,7 @@ def starting_weights(settings: Settings) -> Path | None:
 def _weights_file(path: Path) -> Path:
     """The weights of a run, or a file."""
     if path.is_dir():
+        # A folder must be a run: this says "not-a-run" for any other.
         read_config(path)
         path = path / WEIGHTS
     if not path.is_file():
@@ -36,7 +37,9 @@ def build_network(settings: Settings, shape: tuple[int, int, int, int], classes:
     ``shape`` is (depth, height, width, channels). Raises as the builder of the network does.
     """
     start = starting_weights(settings)
+    # `--init` overwrites the backbone as well, so fetching other weights would be wasted.
     weights = "none" if settings.init else str(start) if start else settings.weights
+    # Left out, the builder takes its own default: ImageNet for VGG-16, none for the small network.
     given = {} if weights is None else {"weights": weights}
     net = architecture(settings.model).build(shape, classes, **given)
     if settings.init and start:
@@ -55,6 +58,7 @@ def load_network(folder: Path) -> tuple[Config, keras.Model]:
         reason = "it has no weights yet: no epoch was finished"
         raise ConfigError.of(folder, "no-weights", reason, "finish it with `viptt train … --resume`")
     build = architecture(config.settings.model).build
+    # "none": all weights come from the file, and nothing is fetched.
     net = build(config.data.shape, len(config.data.classes), weights="none")
     load_weights(net, folder / WEIGHTS)
     return config, net

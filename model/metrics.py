@@ -33,7 +33,9 @@ def score(
 ) -> Scores:
     """Score predicted against true classes, both as indices into ``classes``; some may be absent."""
     every = range(len(classes))
+    # All classes are named, also those that do not occur, so that position is index.
     f1 = f1_score(truth, predicted, labels=list(every), average=None, zero_division=np.nan)
+    # Chance agreement is then 1, and kappa 0 / 0; scikit-learn would warn and give NaN.
     one_class = len({*truth, *predicted}) == 1
     kappa = np.nan if one_class else cohen_kappa_score(truth, predicted, labels=list(every))
     counts = confusion_matrix(truth, predicted, labels=list(every))

@@ -44,6 +44,7 @@ def draw_confusion(
 ) -> list[Path]:
     """Draw a confusion matrix: counts as numbers, the share of the true class as shade."""
     matrix = np.array(counts)
+    # Shaded by row: with rare classes, counts alone would leave their rows white.
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
 
     def draw(figure: Figure) -> None:

@@ -61,6 +61,7 @@ def load_ensemble(
     if explained:
         for config in configs:
             require_backbone(config.settings.model, option="--explain")
+    # A mean over probabilities makes sense only if each column is the same class.
     for folder, config in zip(folders, configs, strict=True):
         for name in ("classes", "shape", "recipe"):
             if getattr(config.data, name) != getattr(first, name):
@@ -105,6 +106,7 @@ def predict_dataset(
     With ``submission``, file names must suit one. Raises as ``samples_of``, ``check_submission`` and
     ``predict_store`` do.
     """
+    # Whatever can be refused is refused before the first volume is read.
     samples = samples_of(open_store(store), ensemble.data, split_file, split)
     if submission:
         check_submission([samples.store.rows[row].source for row in samples.rows])
@@ -131,6 +133,7 @@ def probabilities(net: keras.Model, samples: Samples, *, batch_size: int) -> NDA
     """
     with integrity_errors():
         found = np.asarray(net.predict(batches(samples, batch_size=batch_size), verbose=0))
+    # Keras ends silently where a stream ends early; a missing prediction must not shift the others.
     if found.shape != (len(samples.ids), net.output_shape[-1]):
         reason = f"{found.shape} predictions for {len(samples.ids)} samples"
         raise IntegrityError.of(samples.store.path, "incomplete", reason, "run `viptt verify`")
@@ -152,6 +155,7 @@ def samples_of(store: Store, data: Data, split_file: Path, split: str | None) ->
     Raises ConfigError if the store was built with another recipe than that of the run, or the split
     is empty, IntegrityError if the split file does not belong to the store.
     """
+    # Another window or shape gives plausible volumes, and wrong predictions without any error.
     if store.header.recipe != data.recipe:
         reason = f"it was built with {_differences(store.header.recipe, data.recipe)}"
         raise ConfigError.of(store.path, "other-recipe", reason, INSTEAD)
@@ -177,6 +181,7 @@ def _network_input(volume: Volume, ensemble: Ensemble) -> NDArray[np.float32]:
 def _averaged(
     ids: Sequence[str], sources: Sequence[str], found: Sequence[NDArray[np.float32]]
 ) -> list[Prediction]:
+    # Probabilities, not votes: a hesitant network then counts for less than a certain one.
     mean = np.mean(found, axis=0)
     _check_finite(ids, mean)
     rows = [tuple(map(float, row)) for row in mean]
@@ -205,4 +210,5 @@ def draw(folder: Path, ensemble: Ensemble, prediction: Prediction, volume: Volum
 
 def _file_name(sample: str) -> str:
     """An id as a file name without folders; different ids give different names."""
+    # As in URLs; % itself is escaped too, or `a%2Fb` and `a/b` would share a name.
     return "".join(f"%{ord(sign):02X}" if sign in "/\\%" or sign < " " else sign for sign in sample)

@@ -40,6 +40,7 @@ class Refused(Protocol):
 
 def table(predictions: Iterable[Prediction], classes: Sequence[str]) -> str:
     """CSV: id, predicted class, the probability of each class. Names that look like formulas get a `'`."""
+    # `inert` puts a quote before what a spreadsheet would run as a formula.
     rows = [["id", "predicted", *map(inert, classes)]]
     for item in predictions:
         numbers = [f"{value:.6g}" for value in item.probabilities]
@@ -78,6 +79,7 @@ def _as_json(prediction: Prediction, classes: Sequence[str]) -> dict[str, Any]:
 def check_submission(sources: Sequence[str]) -> None:
     """Raise ConfigError unless file names alone, without folders and quotes, tell the sources apart."""
     names = [PurePosixPath(source).name for source in sources]
+    # ImageCLEF lists files by name; two of the same name could not be told apart.
     twice = [name for name, count in Counter(names).items() if count > 1]
     unwritable = [name for name in names if "," in name or not name.isprintable()]
     if twice or unwritable:

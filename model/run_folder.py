@@ -33,6 +33,7 @@ UNHASHED_FORMAT = 1  # of viptt 0.1.0: the same without the hash
 CONFIG, WEIGHTS, STATE, HISTORY = "config.json", "model.weights.h5", "state.npz", "history.csv"
 METRICS, PREDICTIONS, EVENTS = "metrics.json", "predictions.csv", "tensorboard"
 PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "h5py")
+# Remedies that several errors share.
 OTHER_RUN = "give another `--run DIR`"
 TRAIN_AGAIN = "train again"
 
@@ -76,6 +77,7 @@ def describe(store: Store, split_file: Path) -> Data:
     depth, height, width = store.header.shape
     return Data(
         dataset=store.header.dataset,
+        # Absolute, since a run may be used from another folder than it was made in.
         store=str(store.path.resolve()),
         store_digest=store.digest,
         split=str(split_file.resolve()),
@@ -99,6 +101,7 @@ def check_new(folder: Path) -> None:
     if (folder / CONFIG).exists():
         remedy = f"add `--resume` to continue it, or {OTHER_RUN}"
         raise ConfigError.of(folder, "run-exists", "there is a run in this folder", remedy)
+    # Never fill a folder of other files: a run is deleted as a whole one day.
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError.of(folder, "not-a-run", "the folder is not empty and holds no run", OTHER_RUN)
 
@@ -132,6 +135,7 @@ def read_config(folder: Path) -> Config:
         )
     try:
         document = json.loads(path.read_bytes())
+        # The hash is over the content, so that a change of layout or encoding does no harm.
         recorded = _unwrapped(document)
         if recorded not in (None, _sha256({"format": FORMAT, **document})):
             reason = "its content is not what `viptt train` wrote"
@@ -151,6 +155,7 @@ def _unwrapped(document: dict[str, Any]) -> str | None:
         return None
     if found != FORMAT:
         raise ValueError(f"format {found!r} instead of {FORMAT}")
+    # A missing hash is a KeyError here: leaving it out does not help an edited file.
     return str(document.pop("sha256"))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from model import preset_2021
 from pipeline.errors import ConfigError
 
+# The classes behind these names are in `model.trainer`: Keras is slow to import.
 OPTIMIZERS = ("sgd", "adam")
 ANGLES = (-20.0, -10.0, -5.0, 0.0, 5.0, 10.0, 20.0)
 
@@ -90,6 +91,7 @@ class Settings:
         _one_of("--optimizer", self.optimizer, OPTIMIZERS)
         for name in ("epochs", "batch_size", "plateau_patience", "stop_patience"):
             _at_least_one(f"--{name.replace('_', '-')}", getattr(self, name))
+        # Also false for NaN, which every comparison is.
         if not 0 < self.learning_rate < float("inf"):
             reason = f"{self.learning_rate} is not a learning rate"
             raise ConfigError.of("--learning-rate", "bad-value", reason, "give a number above 0")
@@ -97,6 +99,7 @@ class Settings:
         self._check_features()
 
     def _check_start(self) -> None:
+        # A forgotten `--init` would train the wrong row of the table, and nobody would see it.
         pretrained = STRATEGIES[self.strategy].pretrained
         if pretrained and self.init is None:
             reason = f"strategy {self.strategy!r} starts from a network trained on videos"
@@ -143,4 +146,5 @@ def options(*names: str) -> list[Field[Any]]:
 
 def settings_for(recipe: Mapping[str, Any], **given: Any) -> Settings:
     """The settings that the user gives, over the defaults that fit the recipe of a store."""
+    # What the user gives wins over the preset, the preset over the usual defaults.
     return Settings(**{**preset_2021.settings(recipe), **given})

@@ -19,7 +19,9 @@ def file_sha256(path: Path) -> str:
 
 def publish(partial: Path, path: Path) -> None:
     """Rename ``partial`` to ``path`` and write its hash so that, killed at any moment, both agree."""
+    # The bytes must be on disk before the name is: else a crash leaves an empty file under it.
     sync_directory(partial)
+    # Or the hash of the file that is there now would be lost when `following` is overwritten.
     _finish_interrupted(path)
     sidecar, following = _sidecars(path)
     write_durably(following, f"{file_sha256(partial)}  {path.name}\n".encode())
@@ -31,6 +33,7 @@ def publish(partial: Path, path: Path) -> None:
 def check(path: Path, *, remedy: str) -> None:
     """Raise IntegrityError if ``path`` has a hash beside it and its bytes have another."""
     recorded = [sidecar.read_text("ascii").split()[:1] for sidecar in _sidecars(path) if sidecar.is_file()]
+    # Either may be the right one: see above. A file without any comes from elsewhere, and is accepted.
     if recorded and [file_sha256(path)] not in recorded:
         reason = "its bytes are not those that were written"
         raise IntegrityError.of(path, "weights-changed", reason, remedy)

@@ -52,7 +52,9 @@ def axis_matrix(size: tf.Tensor, target: int, order: int) -> tf.Tensor:
     """The zoom of one axis from ``size`` (a scalar tensor) samples: float32 (target, size)."""
     size = tf.cast(size, tf.float64)
     position = tf.range(target, dtype=tf.float64) * ((size - 1) / max(1, target - 1))
+    # B-splines of even order are centred between samples, those of odd order on them.
     shifted = position + (0.0 if order % 2 else 0.5)
+    # The first of the order + 1 coefficients that an output sample depends on.
     first = tf.floor(shifted) - order // 2 + PAD
     weights = _bspline_weights(shifted - tf.floor(shifted), order)
     rows = [
@@ -64,6 +66,7 @@ def axis_matrix(size: tf.Tensor, target: int, order: int) -> tf.Tensor:
 
 def _bspline_weights(fraction: tf.Tensor, order: int) -> list[tf.Tensor]:
     """The ``order + 1`` B-splines that are not zero at a point, left to right; ``fraction`` in [0, 1)."""
+    # The recursion starts with the one B-spline of order 0, which is 1.
     weights = [tf.ones_like(fraction)]
     for n in range(1, order + 1):
         beside = [0.0, *weights, 0.0]

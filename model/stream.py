@@ -27,6 +27,7 @@ from pipeline.errors import IntegrityError, integrity_error_in
 from pipeline.split import Split, read_split
 from pipeline.store import FEATURES, Json, Store, open_store
 
+# Two threads read while the model computes; more only compete with it for the processor.
 READERS = 2
 BATCHES_AHEAD = 2
 SPLIT_AGAIN = "run `viptt split` for this store"
@@ -96,6 +97,7 @@ def open_samples(store: str | Path, split_file: str | Path, name: str) -> Sample
 
 def bind(store: Store, split: Split, name: str, *, where: str) -> Samples:
     """Find the samples of one split in the store; ``where`` names the split file in errors."""
+    # Rows are found by id, so a split of another store would fit without an error, and leak.
     if split.store_digest != store.digest:
         reason = f"it was made for store {split.store_digest[:19]}…, {store.path} is {store.digest[:19]}…"
         raise IntegrityError.of(where, "other-store", reason, SPLIT_AGAIN)
@@ -115,6 +117,7 @@ def order(ids: Sequence[str], *, seed: int | None, epoch: int) -> NDArray[np.int
     """Positions of ``ids`` in the order of one epoch, ranked by a hash of (seed, epoch, id)."""
     if seed is None:
         return np.arange(len(ids), dtype=np.int64)
+    # A hash instead of a random generator: those of NumPy may change between versions.
     ranks = [hashlib.sha256(f"{seed}:{epoch}:{sample}".encode()).digest() for sample in ids]
     return np.array(sorted(range(len(ids)), key=ranks.__getitem__), dtype=np.int64)
 
@@ -153,6 +156,7 @@ def integrity_errors() -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
+        # TensorFlow keeps only the text of an exception that Python code raises inside a graph.
         found = integrity_error_in(str(error))
         if found is None:
             raise
@@ -182,6 +186,7 @@ def timed(dataset: tf.data.Dataset) -> tuple[tf.data.Dataset, Callable[[], float
 
     ticks = tf.data.Dataset.counter().map(lambda _: tf.numpy_function(time.perf_counter, [], tf.float64))
     options = tf.data.Options()
+    # Prefetched behind the clock, elements would be waited for by a background thread.
     options.experimental_optimization.inject_prefetch = False
     options.experimental_optimization.map_parallelization = False
     return tf.data.Dataset.zip((ticks, dataset)).map(give).with_options(options), lambda: waited

@@ -28,8 +28,10 @@ def precision(settings: Settings) -> Iterator[None]:
     """Seed everything, and set Keras' precision while the network is built."""
     keras.utils.set_random_seed(settings.seed)
     if settings.deterministic:
+        # For the whole process: TensorFlow has no other switch.
         tf.config.experimental.enable_op_determinism()
     before = keras.config.dtype_policy()
+    # Layers take the policy when they are built, so it is set only around that.
     keras.config.set_dtype_policy("mixed_float16" if settings.mixed_precision else "float32")
     try:
         yield
@@ -74,6 +76,7 @@ def make_trainer(net: keras.Model, settings: Settings) -> keras.Model:
     """Wrap a network for training and compile that; the network itself stays uncompiled."""
     body = rematerialized(net) if settings.remat else net
     if settings.from_features:
+        # The features enter behind the backbone, which is not run at all.
         body = classifier(net)
     volume = keras.Input(body.input_shape[1:], name="volume")
     rotated = volume
@@ -87,6 +90,7 @@ def make_trainer(net: keras.Model, settings: Settings) -> keras.Model:
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         jit_compile=settings.jit_compile,
     )
+    # A checkpoint is restored before the first step, and needs these variables by then.
     trainer.optimizer.build(trainer.trainable_variables)
     # Keras makes a metric's variables when it first sees data; a checkpoint needs them before.
     nothing = tf.one_hot([0], net.output_shape[-1])

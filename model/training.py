@@ -72,11 +72,13 @@ def train(
     IntegrityError if store, split, weights or checkpoint are damaged or do not belong together.
     """
     job = _plan(store, split_file, Path(run), settings, resume=resume)
+    # Before the network is built: that takes seconds, and with ImageNet weights a download.
     for warning in _check_leaks(job.split, job.volumes, split_file, leaks_ok=leaks_ok):
         say(warning)
     with precision(settings), _devices(job).scope():
         net = starting_network(settings, job.config.data, job.train.store)
         trainer = make_trainer(net, settings)
+    # Only now, so that after a refusal the same command can be run again.
     (write_config if resume else create_run)(job.folder, job.config)
     checkpoint = Checkpoint(job.folder, settings, net, trainer)
     say(_start_text(job, net, trainer))
@@ -126,6 +128,7 @@ def _plan(
         samples = {name: replace(listed, store=features) for name, listed in samples.items()}
         data = replace(data, features_digest=features.digest)
     start = starting_weights(settings)
+    # The hash of the start, not its path: a file of the same name may hold other weights.
     config = Config(settings, data, versions(), file_sha256(start) if start else None)
     if resume:
         _check_same(folder, config)
@@ -144,6 +147,7 @@ def _check_same(folder: Path, config: Config) -> None:
     if before != now:
         reason = "the store, the split, the features or the weights it started from have changed since"
         raise IntegrityError.of(folder, "other-data", reason, "train in another folder")
+    # More epochs may be added to a run; anything else would be another training.
     if replace(old.settings, epochs=1) != replace(config.settings, epochs=1):
         reason = f"it was started with other settings, see {CONFIG}"
         raise ConfigError.of(
@@ -171,6 +175,7 @@ def _devices(job: _Job) -> tf.distribute.Strategy:
 
 def _fit_epoch(job: _Job, trainer: keras.Model, checkpoint: Checkpoint, bar: Bar) -> None:
     progress, strategy = checkpoint.progress, trainer.distribute_strategy
+    # Of a resumed epoch, the batches that are still to come.
     sizes = _step_sizes(job.train, job, strategy)[progress.step :]
     val_sizes = _step_sizes(job.val, job, strategy)
     data, checkpoint.waited = timed(_training_batches(job, epoch=progress.epoch, skip=progress.step))
@@ -216,6 +221,7 @@ def class_weights(labels: Sequence[int], classes: int) -> NDArray[np.float32]:
     ``labels`` are those of the training samples alone. A class that does not occur there has weight
     0, and is not counted.
     """
+    # scikit-learn's "balanced", which is what the notebooks used.
     counts = np.bincount(labels, minlength=classes)
     weights = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
     return np.where(counts > 0, weights, 0).astype(np.float32)

@@ -34,6 +34,7 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
     path = _checked(path)
     with _opened(path) as file:
         legacy = file.get("model_weights", file)
+        # Only Keras 2 writes this attribute.
         if "layer_names" in legacy.attrs:
             _assign(model, _legacy_arrays(path, legacy, model))
             return
@@ -48,6 +49,7 @@ def load_body(model: keras.Model, path: str | Path) -> None:
     Raises as ``load_weights`` does.
     """
     donor = _donor(model, path, _shapes_in(_checked(path)))
+    # All but the head: its size depends on the classes, and it is trained anew.
     for layer, source in zip(model.layers[:-1], donor.layers[:-1], strict=True):
         layer.set_weights(source.get_weights())
 
@@ -59,6 +61,7 @@ def load_layer(model: keras.Model, name: str, path: str | Path) -> None:
     ``load_weights`` does.
     """
     layer, shapes = model.get_layer(name), _shapes_in(_checked(path))
+    # As many arrays as the whole network has: then it is one, whatever its classes.
     if shapes.total() == len(model.weights):
         layer.set_weights(_donor(model, path, shapes).get_layer(name).get_weights())
     else:
@@ -89,6 +92,7 @@ def _donor(model: keras.Model, path: str | Path, shapes: Counter[tuple[int, ...]
 
 def _classes_in(shapes: Counter[tuple[int, ...]], model: keras.Model) -> int:
     """Classes of the head among these shapes: the size of the one bias that the body does not have."""
+    # Shapes alone decide, since layer names differ between versions of Keras.
     body = Counter(tuple(w.shape) for layer in model.layers[:-1] for w in layer.weights)
     biases = [shape[0] for shape in (shapes - body) if len(shape) == 1]
     return int(biases[0] if len(biases) == 1 else model.output_shape[-1])
@@ -149,6 +153,7 @@ def _finite(path: Path, name: str, item: h5py.Dataset) -> NDArray[np.float32]:
 def _check_shapes(path: Path, model: keras.Model, arrays: Arrays) -> None:
     """Refuse a file whose arrays are not exactly the model's; Keras would ignore what is left over."""
     arrays = {name: item for name, item in arrays.items() if "seed_generator" not in name}
+    # As multisets: Keras 3 numbers its layers anew in each process, so names mean little.
     in_file = Counter(item.shape for item in arrays.values())
     in_model = Counter(tuple(weight.shape) for weight in model.weights)
     if in_file != in_model:
@@ -207,6 +212,7 @@ def _names(group: h5py.Group, attribute: str) -> list[str]:
 
 def _assign(model: keras.Model, values: Sequence[NDArray[np.float32]]) -> None:
     targets = [weight for layer in model.layers for weight in layer.weights]
+    # All arrays have been checked by now: either all are assigned or none.
     for weight, value in zip(targets, values, strict=True):
         weight.assign(value)
 
@@ -216,6 +222,7 @@ def _assign(model: keras.Model, values: Sequence[NDArray[np.float32]]) -> None:
 
 def save_weights(model: keras.Model, path: Path) -> None:
     """Write ``path`` and its hash so that, killed at any moment, a file that loads is there."""
+    # Keras demands that the name ends in .weights.h5, so the mark goes in front.
     partial = path.with_name(f"partial.{path.name}")
     model.save_weights(partial)
     sidecar.publish(partial, path)
