@@ -155,7 +155,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has n
         history = (*self.progress.history, row)
         memory = {type(callback).__name__: _memory(callback) for callback in self.schedule}
         self.progress = Progress(epoch + 1, 0, self.trainer.stop_training, memory, history)
-        # The state goes last: what was written before it is written again after a kill, and nothing is lost.
+        # After a kill between these lines the epoch is trained again, or the history written one epoch later.
         self.events.add(row)
         self._save(self.progress)
         write_history(self.folder, history)

@@ -105,7 +105,7 @@ def stale(make_store: Callable, make_split: Callable, make_catalog: Callable) ->
     return catalog
 
 
-def test_training_on_a_stale_store_wants_a_word(stale: Path, tmp_path: Path) -> None:
+def test_training_on_a_stale_store_needs_stale_ok(stale: Path, tmp_path: Path) -> None:
     call = ("train", "ct", *SMALL, "--epochs", "1", "--run", tmp_path / "run")
     refused(viptt(stale, *call), "stale-store")
     result = viptt(stale, *call, "--stale-ok")
@@ -116,7 +116,7 @@ def test_training_on_a_stale_store_wants_a_word(stale: Path, tmp_path: Path) -> 
     assert viptt(stale, "evaluate", tmp_path / "run").exit_code == 0  # the run's own store
 
 
-def test_features_of_a_stale_store_want_a_word(stale: Path) -> None:
+def test_features_of_a_stale_store_need_stale_ok(stale: Path) -> None:
     refused(viptt(stale, "features", "ct", *SMALL), "stale-store")
     assert viptt(stale, "features", "ct", *SMALL, "--stale-ok").exit_code == 0
 
