@@ -5,22 +5,24 @@ Data goes to stdout, messages and progress to stderr.
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from model.framework import load_framework
+from model.options import settings_options
+from model.settings import Settings, settings_for
 from pipeline import __version__, console
-from pipeline.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
-    from model.predict import Ensemble, Prediction
+    from model.predict import Ensemble
+    from model.predictions import Prediction
     from pipeline.build import Summary
-    from pipeline.build.convert_files import Arrival
-    from pipeline.build.features import Derived
     from pipeline.build.worker import Result
     from pipeline.catalog.schema import Dataset
     from pipeline.sources import Quarantined
@@ -243,101 +245,74 @@ def split(names: tuple[str, ...], **options: Any) -> int:
     return DAMAGED if problems else 0
 
 
-# --- features, train and evaluate ---------------------------------------------------------------
+# --- features, train, evaluate ------------------------------------------------------------------
+
+_FOLDER = click.Path(path_type=Path)
+_RUN = click.argument("run", type=_FOLDER)
+_READ_BY, _FORMS = click.Choice(["local", "threads", "sync"]), click.Choice(["savedmodel", "onnx"])
+_BATCH_SIZE = click.option("--batch-size", type=click.IntRange(min=1), default=2, show_default=True)
+_STALE_OK = click.option(
+    "--stale-ok", is_flag=True, help="Use the store even if the catalog asks for another recipe or classes."
+)
 
 
 @main.command()
 @click.argument("name", metavar="DATASET")
-@click.option("--model", default="viptt-net", show_default=True, help="Name of the network.")
-@click.option(
-    "--weights", metavar="imagenet|none|FILE|RUN", help="Weights of the backbone.  [default: imagenet]"
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of random weights.")
+@settings_options("model", "weights", "seed")
+@_STALE_OK
 @console.common
-def features(name: str, **options: Any) -> int:
-    """Store what the frozen backbone makes of a dataset, for `viptt train --from-features`."""
-    with _training_packages():
-        from model.features import extractor
-        from model.run import Settings as TrainSettings
-        from model.run import versions
-    from pipeline.build.features import derive
-    from pipeline.store import open_store
+def features(name: str, stale_ok: bool, **options: Any) -> int:
+    """Store the output of the frozen backbone for a dataset, for `viptt train --from-features`."""
+    from pipeline.build.features import derive, derived_text
+    from pipeline.status import open_fresh
 
+    settings = Settings(**_given(options))
     (dataset,) = _datasets((name,))
-    store = open_store(dataset.store)
-    with redirect_stdout(sys.stderr):  # Keras tells on stdout what it downloads
-        made = extractor(TrainSettings(**options), store)
+    store = open_fresh(dataset, stale_ok=stale_ok, warn=console.say_warnings)
+    _load_framework()
+    from model.features import extractor
+    from model.run_folder import versions
+
+    with redirect_stdout(sys.stderr):  # Keras prints its downloads on stdout
+        made = extractor(settings, store)
+    created_with = {"viptt": __version__, **versions()}
     with console.progress(name, len(store.rows), "samples") as report:
-        derived = derive(
-            store,
-            made.compute,
-            made.recipe,
-            created_with={"viptt": __version__, **versions()},
-            report=report,
-        )
-    _say_derived(name, derived)
+        derived = derive(store, made.compute, made.recipe, created_with=created_with, report=report)
+    console.say_warnings(derived.warnings)
+    console.say(f"{name}: {derived_text(derived)}")
     console.emit({**asdict(derived), "path": str(derived.path), "seconds": round(derived.seconds, 3)}, "")
     return 0
 
 
-def _say_derived(name: str, derived: "Derived") -> None:
-    console.say_warnings(derived.warnings)
-    if not derived.published:
-        console.say(f"{name}: nothing to do, features of {derived.samples} samples are up to date")
-        return
-    rate = f", {derived.seconds / derived.computed:.2f} s each" if derived.computed else ""
-    counts = f"{derived.computed} computed{rate}, {derived.reused} kept from before"
-    console.say(f"{name}: features of {derived.samples} samples in {derived.path}; {counts}")
-
-
 @main.command()
 @click.argument("name", metavar="DATASET")
-@click.option(
-    "--strategy",
-    type=click.Choice(["no-pt", "pt", "pt+cw", "pt+cw+aug"]),
-    default="no-pt",
-    show_default=True,
-    help="Row of the paper's Table 1: from where to start, class weights, augmentation.",
-)
-@click.option("--init", metavar="WEIGHTS|RUN", help="Take all layers but the last from these weights.")
-@click.option("--model", default="viptt-net", show_default=True, help="Name of the network.")
-@click.option(
-    "--weights", metavar="imagenet|none|FILE|RUN", help="Weights of the backbone.  [default: imagenet]"
-)
-@click.option("--freeze/--no-freeze", default=None, help="Keep the backbone as it is.  [default: for videos]")
-@click.option("--epochs", type=int, help="At most so many.  [default: 100; 1000 for scans of viptt-2021]")
-@click.option("--batch-size", type=int, help="Samples in a step.  [default: 2; 1 for clips of viptt-2021]")
-@click.option("--optimizer", type=click.Choice(["sgd", "adam"]), help="[default: sgd]")
-@click.option("--learning-rate", type=float, help="[default: 0.001]")
-@click.option("--plateau-patience", type=int, help="Epochs until the rate falls to a tenth.  [default: 5]")
-@click.option("--stop-patience", type=int, help="Epochs without a better loss until the end.  [default: 8]")
-@click.option("--seed", type=int, help="Of weights and order.  [default: 0]")
-@click.option(
-    "--run", "folder", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/DATASET]"
-)
-@click.option("--resume", is_flag=True, help="Go on where the run's last checkpoint stands.")
-@click.option("--deterministic", is_flag=True, help="The same weights every time, at some speed.")
-@click.option("--mixed-precision", is_flag=True, help="Compute in float16 where that is safe.")
-@click.option("--jit-compile", is_flag=True, help="Compile with XLA.")
-@click.option("--from-features", is_flag=True, help="Train LSTM and head on what `viptt features` stored.")
-@click.option("--remat", is_flag=True, help="Compute activations twice instead of keeping them.")
+@settings_options()
+@click.option("--run", "folder", type=_FOLDER, help="Folder of the run.  [default: runs/DATASET]")
+@click.option("--resume", is_flag=True, help="Continue the run at its last checkpoint.")
+@_STALE_OK
 @console.common
-def train(name: str, folder: Path | None, resume: bool, freeze: bool | None, **options: Any) -> int:
-    """Train a model on the parts train and val of a dataset's split."""
-    with _training_packages():
-        from model import train as trainer
-        from model.run import Settings as TrainSettings
-        from model.run import settings_for
-    from pipeline.store import open_store
+def train(name: str, folder: Path | None, resume: bool, stale_ok: bool, **options: Any) -> int:
+    """Train a network on the splits train and val of a dataset."""
+    from pipeline.status import open_fresh
 
+    given = _given(options)
+    Settings(**given)  # a wrong option is reported before a store that is missing
     (dataset,) = _datasets((name,))
-    given = {option: value for option, value in options.items() if value is not None}
-    TrainSettings(**given)  # a wrong option is told before a store that is missing
-    settings = settings_for(open_store(dataset.store).header.recipe, freeze_backbone=freeze, **given)
-    target = folder or Path("runs") / name
-    with redirect_stdout(sys.stderr):  # Keras tells on stdout what it downloads
-        run = trainer.train(
-            dataset.store, dataset.split.file, target, settings, resume=resume, say=console.say
+    store = open_fresh(dataset, stale_ok=stale_ok, warn=console.say_warnings)
+    _load_framework()
+    from model import training
+
+    with redirect_stdout(sys.stderr):  # Keras prints its downloads on stdout
+        run = training.train(
+            store.path,
+            dataset.split.file,
+            folder or Path("runs") / name,
+            settings_for(store.header.recipe, **given),
+            resume=resume,
+            # Both tell `viptt split` to leave groups out of account.
+            leaks_ok=dataset.split.group == "none" or dataset.split.method != "auto",
+            say=console.say,
+            bar=partial(console.progress, what="steps") if sys.stderr.isatty() else training.no_bar,
         )
     console.emit({"run": str(run)}, "")
     console.say(f"{name}: the run is in {run}; next: viptt evaluate {run}")
@@ -345,53 +320,55 @@ def train(name: str, folder: Path | None, resume: bool, freeze: bool | None, **o
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@_RUN
 @click.argument("name", metavar="[DATASET]", required=False)
-@click.option("--split", "part", default="val", show_default=True, help="Part of the split.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--split", default="val", show_default=True, help="Name of the split to predict.")
+@_BATCH_SIZE
+@_STALE_OK
 @console.common
-def evaluate(run: Path, name: str | None, part: str, batch_size: int) -> int:
+def evaluate(run: Path, name: str | None, stale_ok: bool, **options: Any) -> int:
     """Score a run: kappa, accuracy, F1 of each class, confusion matrix."""
-    with _training_packages():
-        from model import metrics
+    from pipeline.status import open_fresh
 
-    (dataset,) = _datasets((name,)) if name else (None,)
-    found = metrics.evaluate(
-        run,
-        store=dataset.store if dataset else None,
-        split_file=dataset.split.file if dataset else None,
-        part=part,
-        batch_size=batch_size,
-        say=console.say,
-    )
-    console.emit(asdict(found), metrics.table(found))
+    if name:
+        (dataset,) = _datasets((name,))
+        open_fresh(dataset, stale_ok=stale_ok, warn=console.say_warnings)
+        options |= {"store": dataset.store, "split_file": dataset.split.file}
+    _load_framework()
+    from model import evaluate as evaluation
+
+    found = evaluation.evaluate(run, say=console.say, **options)
+    _emit_table(asdict(found), evaluation.table(found))
     return 0
 
 
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _load_framework(*, figures: bool = False) -> None:
+    load_framework(verbose=console.settings().verbosity > 0, figures=figures)
+
+
+def _emit_table(document: Any, table: str) -> None:
+    """The result as JSON, or as a table unless ``-q`` asks for none."""
+    console.emit(document, "" if console.settings().verbosity < 0 else table)
+
+
+# --- predict ------------------------------------------------------------------------------------
+
+
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@_RUN
 @click.argument("inputs", metavar="(DATASET|FILE...)", nargs=-1, required=True)
-@click.option(
-    "--with",
-    "others",
-    metavar="RUN",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Average the probabilities with those of this run; may be given again.",
-)
-@click.option("--split", "part", help="Part of the dataset's split.  [default: all samples]")
-@click.option("--out", type=_FILE, help="Write the table there, and what is quarantined beside it.")
-@click.option("--submission", type=_FILE, help="Also write `NAME.nii.gz,CLASS` lines, as ImageCLEF takes.")
-@click.option("--explain", type=click.Path(path_type=Path), help="Folder for a picture of each decision.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--with", "others", metavar="RUN", multiple=True, type=_FOLDER, help="A run to average with.")
+@click.option("--split", help="Name of a split of the dataset.  [default: all samples]")
+@click.option("--out", type=_FILE, help="Write the table there, and a list of quarantined files beside it.")
+@click.option("--submission", type=_FILE, help="Also write lines `NAME.nii.gz,CLASS`, as ImageCLEF takes.")
+@click.option("--explain", type=_FOLDER, help="Folder for a picture of the slices each decision rests on.")
+@_BATCH_SIZE
 @_WORKERS
-@click.option(
-    "--scheduler",
-    type=click.Choice(["local", "threads", "sync"]),
-    default="local",
-    show_default=True,
-    help="Where to read files: processes or threads, or this process alone.",
-)
+@click.option("--scheduler", type=_READ_BY, default="local", show_default=True, help="Where to read files.")
 @_TIMEOUT
 @_MEMORY_LIMIT
 @console.common
@@ -399,7 +376,7 @@ def predict(
     run: Path,
     inputs: tuple[str, ...],
     others: tuple[Path, ...],
-    part: str | None,
+    split: str | None,
     out: Path | None,
     submission: Path | None,
     explain: Path | None,
@@ -408,213 +385,93 @@ def predict(
 ) -> int:
     """Predict the samples of a dataset's store, or new files by the run's own recipe.
 
-    A FILE may be a folder: all sources below it. What exists as a path is a FILE.
+    A FILE may be a folder: all sources below it. Write `./NAME` for a path that is also a dataset.
     """
-    dataset = _dataset_of(inputs)
-    if part and not dataset:
-        raise click.UsageError("--split is for a dataset, not for files")
-    with _training_packages():
-        from model import predict as predictor
+    from pipeline.inputs import named_dataset
+    from pipeline.sources import write_quarantine
 
-        if explain:
-            import model.plots  # noqa: F401 - told here if matplotlib is missing
-    _check_targets(out, submission, explain)
-    ensemble = predictor.load_ensemble((run, *others))
-    if others:
-        console.say(f"averaging {1 + len(others)} runs: {', '.join(map(str, (run, *others)))}")
-    judge = {"batch_size": batch_size, "pictures": explain}
+    dataset = named_dataset(inputs, console.settings().catalog, split=split)
+    _load_framework(figures=explain is not None)
+    from model import predictions
+    from model.predict import load_ensemble, predict_dataset
+
+    predictions.check_targets(out, submission, pictures=explain)
+    ensemble = load_ensemble((run, *others), explained=explain is not None, say=console.say)
+    how: dict[str, Any] = {"batch_size": batch_size, "pictures": explain, "submission": submission}
     bad: list[Quarantined] = []
     if dataset:
-        found = _predict_dataset(ensemble, dataset, part, submission, **judge)
+        place = (dataset.store, dataset.split.file, split)
+        found = predict_dataset(ensemble, *place, say=console.say, **how)
     else:
-        found, bad = _predict_files(ensemble, inputs, reading, submission, **judge)
+        found, bad = _predict_files(ensemble, inputs, reading, **how)
     console.tell_problems([item.problem for item in bad])
-    _write_predictions(found, ensemble.data.classes, bad, out, submission)
-    document = {
-        "runs": [str(folder) for folder in (run, *others)],
-        "predictions": [predictor.as_json(item, ensemble.data.classes) for item in found],
-        "quarantined": [{"source": item.source, **asdict(item.problem)} for item in bad],
-    }
-    console.emit(document, "" if out else predictor.table(found, ensemble.data.classes), data=True)
+    classes = ensemble.data.classes
+    predictions.write(found, classes, out=out, submission_file=submission)
+    if out:
+        write_quarantine(out.with_name(out.name.removesuffix(".csv") + ".quarantine.csv"), bad)
+    document = predictions.document((run, *others), classes, found, bad)
+    console.emit(document, "" if out else predictions.table(found, classes), data=True)
     return QUARANTINED if bad else 0
-
-
-def _dataset_of(inputs: tuple[str, ...]) -> "Dataset | None":
-    """The dataset that is named; nothing where all are paths. Raises ConfigError, with all faults."""
-    missing = [name for name in inputs if not os.path.exists(name)]  # noqa: PTH110 - Path's may raise
-    if not missing:
-        return None
-    reason = "there is no such file or folder"
-    if len(inputs) > 1:
-        remedy = "correct the path; a dataset is predicted alone"
-        raise ConfigError(*(Problem(name, "unknown-input", reason, remedy) for name in missing))
-    try:
-        (dataset,) = _datasets(inputs)
-    except ConfigError as error:
-        other = error.problems[0]
-        reason += f"; as a dataset: {other.where}: {other.reason}"
-        raise ConfigError.of(inputs[0], "unknown-input", reason, other.remedy) from None
-    return dataset
-
-
-def _check_targets(out: Path | None, submission: Path | None, explain: Path | None) -> None:
-    """Refuse, before the work, what could not be written after it."""
-    for path in (out, submission):
-        if path and not path.absolute().parent.is_dir():
-            raise ConfigError.of(path, "no-folder", "its folder is not there", "make it, or correct the path")
-    try:
-        if explain:
-            explain.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError.of(
-            explain, "no-folder", str(error.strerror), "give another `--explain DIR`"
-        ) from error
-
-
-def _predict_dataset(
-    ensemble: "Ensemble",
-    dataset: "Dataset",
-    part: str | None,
-    submission: Path | None,
-    **judge: Any,
-) -> "list[Prediction]":
-    """Predict the samples of a store."""
-    from model import predict as predictor
-    from pipeline.store import open_store
-
-    samples = predictor.samples_of(open_store(dataset.store), ensemble.data, dataset.split.file, part)
-    if submission:
-        predictor.check_submission([samples.store.rows[row].source for row in samples.rows])
-    console.say(f"predicting {len(samples.ids)} samples of {dataset.name}")
-    return list(predictor.predict_store(ensemble, samples, **judge))
 
 
 def _predict_files(
     ensemble: "Ensemble",
     inputs: tuple[str, ...],
     reading: dict[str, Any],
+    *,
     submission: Path | None,
-    **judge: Any,
+    **how: Any,
 ) -> "tuple[list[Prediction], list[Quarantined]]":
-    """Predict files, each as soon as it is read, and find out which cannot be read."""
-    from model import predict as predictor
+    """Predict files, each as soon as it is converted; also give those that cannot be converted."""
+    from model.predict import predict_volumes
+    from model.predictions import check_submission
     from pipeline.build import Options
-    from pipeline.build.convert_files import convert_incoming, list_incoming
-    from pipeline.readers import recipe_from
+    from pipeline.inputs import new_files
 
-    recipe = recipe_from(ensemble.data.recipe)
+    new = new_files(inputs, ensemble.data.recipe)
+    if submission:
+        check_submission([file.source for file in new.files])
+    console.say(f"predicting {len(new.files)} files")
     options = Options(**{**reading, "workers": reading["workers"] or os.cpu_count() or 1})
-    files, nameless = list_incoming([Path(name) for name in inputs], ensemble.data.type)
-    if submission:
-        predictor.check_submission([file.source for file in files])
-    console.say(f"predicting {len(files)} files")
-    bad = list(nameless)
-    with console.progress("predict", len(files), "files") as report:
-        items = convert_incoming(files, recipe, options, report=_read_by(report))
-        found = list(predictor.predict_volumes(ensemble, _good(items, bad), **judge))
-    return found, bad
+    with console.progress("predict", len(new.files), "files") as report:
+        volumes = new.volumes(options, report=_read_by(report), warn=console.say_warnings)
+        found = list(predict_volumes(ensemble, volumes, **how))
+    if submission and new.bad:
+        console.say(f"warning: {submission}: {len(new.bad)} files have no line in it")
+    return found, new.bad
 
 
-def _good(items: "Iterator[Arrival | Quarantined]", bad: "list[Quarantined]") -> "Iterator[Arrival]":
-    """The volumes among what arrives; the rest is put aside."""
-    from pipeline.build.convert_files import Arrival
-
-    for item in items:
-        if isinstance(item, Arrival):
-            console.say_warnings(item.warnings)
-            yield item
-        else:
-            bad.append(item)
-
-
-def _write_predictions(
-    found: "list[Prediction]",
-    classes: Sequence[str],
-    bad: "list[Quarantined]",
-    out: Path | None,
-    submission: Path | None,
-) -> None:
-    from model import predict as predictor
-    from pipeline.files import write_durably
-    from pipeline.sources import write_quarantine
-
-    if out:
-        write_durably(out, f"{predictor.table(found, classes)}\n".encode())
-        write_quarantine(out.with_name(out.name.removesuffix(".csv") + ".quarantine.csv"), bad)
-    if submission:
-        write_durably(submission, predictor.submission(found).encode())
-        if bad:
-            console.say(f"warning: {submission}: {len(bad)} files have no line in it")
+# --- compare and export -------------------------------------------------------------------------
 
 
 @main.command()
-@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=_FOLDER)
 @console.common
 def compare(runs: tuple[Path, ...]) -> int:
-    """Lay evaluated runs side by side, beside the paper's tables."""
-    with _training_packages():
-        from model import compare as comparison
+    """Show evaluated runs side by side, with the paper's tables."""
+    from model import compare as comparison
 
     rows = comparison.compare(runs)
-    console.emit({"runs": [asdict(row) for row in rows]}, comparison.comparison_table(rows))
+    _emit_table({"runs": [asdict(row) for row in rows]}, comparison.comparison_table(rows))
     return 0
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder, new or empty.")
-@click.option(
-    "--to",
-    "form",
-    type=click.Choice(["savedmodel", "onnx"]),
-    default="savedmodel",
-    show_default=True,
-    help="The folder is a SavedModel, or holds model.onnx.",
-)
+@_RUN
+@click.option("--out", required=True, type=_FOLDER, help="Folder, new or empty.")
+@click.option("--to", "form", type=_FORMS, default="savedmodel", show_default=True, help="Form to write.")
 @console.common
 def export(run: Path, out: Path, form: str) -> int:
-    """Write a run as a model that takes one raw volume of any size, and needs nothing of viptt."""
-    with _training_packages():
-        from model.export import export_onnx, export_saved_model
+    """Write a run as a model that takes one raw volume of any size, and does not need viptt."""
+    _load_framework()
+    from model.export import export_onnx, export_saved_model
 
     write = export_onnx if form == "onnx" else export_saved_model
-    with redirect_stdout(sys.stderr):  # the converters tell what they do
+    with redirect_stdout(sys.stderr):  # the converters print what they do
         write(run, out)
     console.emit({"out": str(out), "to": form}, "")
     console.say(f"{run}: exported to {out}")
     return 0
-
-
-@contextmanager
-def _training_packages() -> Iterator[None]:
-    """Import the model's packages quietly; say how to get them where they are missing."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    try:
-        with nullcontext() if console.settings().verbosity > 0 else _native_stderr_closed():
-            yield
-            import tensorflow
-
-            tensorflow.config.list_physical_devices()  # it looks for GPUs now, not in the middle of a line
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] in ("model", "pipeline"):
-            raise
-        reason = f"{error.name} is not installed"
-        raise ConfigError.of("viptt", "missing-package", reason, "run `pip install 'viptt[train]'`") from None
-
-
-@contextmanager
-def _native_stderr_closed() -> Iterator[None]:
-    """Keep what TensorFlow's C++ says while it is imported, about GPUs that are not there, from the user."""
-    sys.stderr.flush()
-    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
 
 
 # --- demo ---------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from model.stream import BATCHES_AHEAD, SOURCE_TYPES, Part, batches, timed
+from model.stream import BATCHES_AHEAD, READERS, Samples, batches, timed
 from pipeline.store import Header, Row, Store, open_store, write_chunk, write_store
 
 SHAPE = (70, 224, 224)
@@ -134,8 +134,8 @@ def make_store(folder: Path, samples: int) -> Store:
     return open_store(folder / "store.zarr")
 
 
-def part_of(store: Store) -> Part:
-    return Part(store, "every", tuple(row.id for row in store.rows), tuple(range(len(store.rows))))
+def samples_of(store: Store) -> Samples:
+    return Samples(store, "every", tuple(row.id for row in store.rows), tuple(range(len(store.rows))))
 
 
 # --- the contenders -----------------------------------------------------------------------------
@@ -168,7 +168,7 @@ class Unchecked(Store):
 
 
 def ours(store: Store) -> Iterator[Contender]:
-    checked, unchecked = part_of(store), part_of(Unchecked(**vars(store)))
+    checked, unchecked = samples_of(store), samples_of(Unchecked(**vars(store)))
     yield in_process("stream", lambda: batches(checked, batch_size=BATCH))
     yield in_process("stream, nothing checked", lambda: batches(unchecked, batch_size=BATCH))
 
@@ -182,7 +182,7 @@ def tfrecords(folder: Path, store: Store) -> Iterator[Contender]:
                 for index in range(number, len(store.rows), files):
                     writer.write(store.read(index).tobytes())
         dataset = records(paths, [row.label for row in store.rows])
-        assert digest(dataset) == digest(batches(part_of(store), batch_size=BATCH))
+        assert digest(dataset) == digest(batches(samples_of(store), batch_size=BATCH))
         name = f"TFRecord, {files} files in turn" if files > 1 else "TFRecord, one file"
         yield in_process(name, lambda dataset=dataset: dataset)
 
@@ -197,7 +197,7 @@ def records(paths: list[str], labels: list[int]) -> tf.data.Dataset:
     parallel = len(paths) if len(paths) > 1 else None
     source = tf.data.TFRecordDataset(paths, buffer_size=2**20, num_parallel_reads=parallel)
     dataset = tf.data.Dataset.zip((source, tf.data.Dataset.from_tensor_slices(labels)))
-    return dataset.map(parse, num_parallel_calls=SOURCE_TYPES).batch(BATCH).prefetch(BATCHES_AHEAD)
+    return dataset.map(parse, num_parallel_calls=READERS).batch(BATCH).prefetch(BATCHES_AHEAD)
 
 
 def digest(dataset: tf.data.Dataset) -> str:
@@ -209,7 +209,7 @@ def digest(dataset: tf.data.Dataset) -> str:
 
 
 def monai(folder: Path, store: Store, python: Path | None) -> Iterator[Contender]:
-    for workers in (0, SOURCE_TYPES) if python else ():
+    for workers in (0, READERS) if python else ():
         sizes = (workers, BATCH, CLASSES, *SHAPE)
         arguments = [str(store.path / "volume/c"), str(folder / "monai"), *map(str, sizes)]
         other = subprocess.Popen(
@@ -218,7 +218,7 @@ def monai(folder: Path, store: Store, python: Path | None) -> Iterator[Contender
             stdout=subprocess.PIPE,
             text=True,
         )
-        assert asked(other, len(store.rows)) == digest(batches(part_of(store), batch_size=BATCH))
+        assert asked(other, len(store.rows)) == digest(batches(samples_of(store), batch_size=BATCH))
         name = f"MONAI, {workers} workers" if workers else "MONAI, in process"
         yield Contender(name, lambda other=other: float(asked(other, 0)), psutil.Process(other.pid), [], [])
 
@@ -262,14 +262,14 @@ def ratio(theirs: list[float], ours: list[float]) -> str:
 
 
 def print_waiting(store: Store, rounds: int) -> None:
-    shares = [waiting(part_of(store)) for _ in range(rounds)]
+    shares = [waiting(samples_of(store)) for _ in range(rounds)]
     print(f"share of an epoch spent waiting, with a step of {1000 * STEP_S:.0f} ms per sample: ", end="")
     print(f"{median(shares):.1%} ({min(shares):.1%} to {max(shares):.1%})")
 
 
-def waiting(part: Part) -> float:
+def waiting(samples: Samples) -> float:
     """Share of an epoch spent waiting where a step takes 20 ms per sample of another processor's time."""
-    dataset, waited = timed(batches(part, batch_size=BATCH))
+    dataset, waited = timed(batches(samples, batch_size=BATCH))
     begun = time.perf_counter()
     for _, labels in dataset:
         time.sleep(STEP_S * len(labels))

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.metrics import METRICS
-from model.run import read_config
+from model.run_folder import METRICS, read_config
 from pipeline.errors import ConfigError, IntegrityError
 
 CLASSES = ("Infiltrative", "Focal", "Tuberculoma", "Miliary", "Fibro-cavernous")
@@ -15,11 +14,11 @@ CLASSES = ("Infiltrative", "Focal", "Tuberculoma", "Miliary", "Fibro-cavernous")
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the comparison; None where a score is not known. ``accuracy`` is a share, not per cent."""
+    """A line of the comparison; None where a score is not known. ``accuracy`` is a fraction, not per cent."""
 
     name: str
     strategy: str
-    part: str
+    split: str
     samples: int | None
     kappa: float | None
     accuracy: float | None
@@ -42,7 +41,7 @@ PAPER = (
 
 
 def compare(runs: Sequence[str | Path]) -> tuple[Entry, ...]:
-    """What each run reached, in the order given.
+    """The scores of each run, in the order given.
 
     Raises ConfigError if a folder is no run or was not evaluated, or if the runs have different
     classes, IntegrityError if a file is damaged.
@@ -51,6 +50,7 @@ def compare(runs: Sequence[str | Path]) -> tuple[Entry, ...]:
         raise ConfigError.of("RUN", "no-runs", "no run was named", "name one or more folders of runs")
     entries = tuple(_entry(Path(run)) for run in runs)
     for entry in entries:
+        # Scores on other classes look alike in a table, and mean something else.
         if set(entry.f1) != set(entries[0].f1):
             reason = f"its classes are not those of {entries[0].name}"
             raise ConfigError.of(entry.name, "other-classes", reason, "compare runs on the same classes")
@@ -58,10 +58,11 @@ def compare(runs: Sequence[str | Path]) -> tuple[Entry, ...]:
 
 
 def comparison_table(entries: Sequence[Entry]) -> str:
-    """The runs, then the paper's rows; F1 per class where the classes are the paper's or there are runs."""
+    """The runs, then the paper's rows; a column with the F1 of each class of the runs."""
     classes = list(entries[0].f1)
-    paper = PAPER if set(classes) == set(CLASSES) else tuple(entry for entry in PAPER if entry.part == "val")
-    heads = ["run", "strategy", "part", "n", "kappa", "accuracy", *(f"F1 {name}" for name in classes)]
+    # Table 2 has no F1 per class, so it is of use beside runs on the same classes only.
+    paper = PAPER if set(classes) == set(CLASSES) else tuple(entry for entry in PAPER if entry.split == "val")
+    heads = ["run", "strategy", "split", "n", "kappa", "accuracy", *(f"F1 {name}" for name in classes)]
     lines = [heads, *(_cells(entry, classes) for entry in (*entries, *paper))]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
     return "\n".join(
@@ -75,7 +76,7 @@ def _cells(entry: Entry, classes: Sequence[str]) -> list[str]:
     return [
         entry.name,
         entry.strategy,
-        entry.part,
+        entry.split,
         "–" if entry.samples is None else str(entry.samples),
         *texts,
     ]
@@ -87,7 +88,9 @@ def _entry(run: Path) -> Entry:
     try:
         scores = document["scores"]
         measured = (scores["samples"], scores["kappa"], scores["accuracy"], dict(scores["f1"]))
-        return Entry(run.name, strategy, document["part"], *measured)
+        # viptt 0.1.0 called it "part".
+        split = document["split"] if "split" in document else document["part"]
+        return Entry(run.name, strategy, split, *measured)
     except (KeyError, TypeError) as error:
         raise IntegrityError.of(
             run / METRICS, "metrics-damaged", repr(error), "run `viptt evaluate` again"

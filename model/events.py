@@ -1,7 +1,8 @@
 """Scalars for TensorBoard, beside history.csv: its rows as events, the epoch as the step.
 
 TensorBoard itself is not needed to write them. A resumed run adds a file; TensorBoard reads all files
-of a folder as one. An epoch whose state could not be saved any more is trained, and told, again.
+of a folder as one. An epoch that was killed before its state was saved is trained again, and its events
+are written twice.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 
 class Events:
-    """Appends rows to a folder; no file is made before the first."""
+    """Writes rows to a new file of a folder; the file is made with the first row."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -28,4 +29,5 @@ class Events:
         summary = tf.compat.v1.Summary(value=scalars).SerializeToString()
         with self._writer.as_default():
             tf.summary.experimental.write_raw_pb(summary, step=int(row["epoch"]))
+        # So that TensorBoard shows an epoch when it is done, and a kill loses none.
         self._writer.flush()

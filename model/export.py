@@ -1,16 +1,16 @@
-"""A run as one file or folder that needs nothing of this project: SavedModel, or ONNX.
+"""A run as one file or folder that does not need this project: SavedModel, or ONNX.
 
 The graph takes one raw volume, float32 (depth, height, width) of any size: Hounsfield units with the
 axes of a store (depth toward Superior, height toward Posterior, width toward Left), or luma frames,
-0 to 255. It does what the pipeline does by the run's recipe (limit, SIZ, scale, round), then
-what the run's network does.
+0 to 255. It repeats what the pipeline does by the run's recipe (limit, SIZ, scale, round), then runs
+the network.
 
     volume  →  probabilities, float32 (classes,);  classes, their names
 
-A volume that the pipeline would quarantine (no voxels, over 1 % not finite, one beyond all scales,
-too few frames) is an error in TensorFlow; ONNX has no errors of that kind, there its probabilities are NaN.
+A volume that the pipeline would quarantine (no voxels, over 1 % not finite, one far out of range,
+too few frames) is an error in TensorFlow; ONNX cannot raise errors, there its probabilities are NaN.
 
-Does not read files, turn axes, or decode videos: that is the client's part.
+The graph does not read files, turn axes, or decode videos: that is left to the client.
 """
 
 import json
@@ -24,11 +24,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from model.run import WEIGHTS, Config, load_network, read_config, versions
+from model.loading import load_network
+from model.run_folder import WEIGHTS, Config, read_config, versions, write_json
+from model.sidecar import file_sha256
 from model.siz import zoom
-from model.weights import file_sha256
 from pipeline.errors import ConfigError, ResourceError
-from pipeline.store import sync_directory, write_durably
+from pipeline.store import sync_directory
 
 ABOUT, ONNX_FILE = "viptt.json", "model.onnx"
 ENDPOINT = "serving_default"
@@ -88,11 +89,11 @@ def export_onnx(run: Path, out: Path) -> None:
 
 
 def read_recipe(where: Path, recipe: Mapping[str, Any]) -> Recipe:
-    """A store's recipe; raises ConfigError if there is anything in it that the graph does not know."""
+    """A store's recipe; raises ConfigError if the graph cannot follow it."""
     given = {key for key, value in recipe.items() if value is not None}
     kind = str(recipe.get("type"))
     if given != KEYS.get(kind):
-        reason = f"its recipe is another than the graph can follow: {json.dumps(dict(recipe))}"
+        reason = f"the graph cannot follow its recipe: {json.dumps(dict(recipe))}"
         remedy = "train on a store of scans or videos whose recipe names no preset"
         raise ConfigError.of(where, "not-exportable", reason, remedy)
     depth, height, width = recipe["shape"]
@@ -114,12 +115,14 @@ def read_recipe(where: Path, recipe: Mapping[str, Any]) -> Recipe:
 def preprocess(volume: tf.Tensor, recipe: Recipe) -> tf.Tensor:
     """One raw volume, float32 of any size, to float32 in [0, 1] of the recipe's shape.
 
-    As ``pipeline.convert``: the few voxels that are not finite become air, then limit, SIZ, scale, round.
+    As ``pipeline.convert`` does: voxels that are not finite become air, then limit, SIZ, scale, round.
     """
     low, high = recipe.window
+    # `low` is air; the pipeline does the same, and refuses a volume with more than a few.
     volume = tf.where(tf.math.is_finite(volume), volume, low)[: recipe.first : recipe.step]
     zoomed = zoom(tf.clip_by_value(volume, low, high), recipe.shape, order=recipe.order)
     values = tf.clip_by_value((zoomed - low) / (high - low), 0.0, 1.0)
+    # Stored volumes are rounded to their dtype, and the network was trained on that.
     if recipe.dtype == "uint8":
         return tf.round(values * 255) / 255
     return tf.cast(tf.cast(values, recipe.dtype), tf.float32)
@@ -131,6 +134,7 @@ def serving(net: keras.Model, recipe: Recipe, classes: tuple[str, ...]) -> Serve
     def serve(volume: tf.Tensor) -> dict[str, tf.Tensor]:
         faults = _faults(volume, recipe)
         checks = [tf.debugging.Assert(tf.logical_not(fault), [text]) for text, fault in faults.items()]
+        # ONNX has no assertions and drops them; `usable` below gives NaN there instead.
         with tf.control_dependencies(checks):
             values = preprocess(tf.identity(volume), recipe)
         (probabilities,) = tf.unstack(net(values[tf.newaxis, ..., tf.newaxis], training=False))
@@ -144,7 +148,7 @@ def serving(net: keras.Model, recipe: Recipe, classes: tuple[str, ...]) -> Serve
 
 
 def _faults(volume: tf.Tensor, recipe: Recipe) -> dict[str, tf.Tensor]:
-    """What the pipeline would quarantine a volume for, each with whether it is so."""
+    """Reasons for which the pipeline would quarantine a volume, each with whether it applies."""
     size, finite = tf.shape(volume), tf.math.is_finite(volume)
     holes = tf.reduce_sum(tf.cast(tf.logical_not(finite), tf.float32))
     faults = {
@@ -153,6 +157,7 @@ def _faults(volume: tf.Tensor, recipe: Recipe) -> dict[str, tf.Tensor]:
         "a voxel is over 1,000,000 in size": tf.reduce_any(finite & (tf.abs(volume) > MAX_SIZE)),
     }
     if recipe.first:
+        # `frames: first` cuts clips and never stretches them.
         faults[f"a clip needs {recipe.first} frames or more"] = size[0] < recipe.first
     return faults
 
@@ -161,13 +166,14 @@ def _faults(volume: tf.Tensor, recipe: Recipe) -> dict[str, tf.Tensor]:
 
 
 def _prepare(run: Path, out: Path) -> tuple[Config, Serve]:
-    """Refuse what can be refused at once, then load the network."""
+    """Check what can be checked quickly, then load the network."""
+    # Refuse before TensorFlow builds the network: that takes seconds.
     recipe = read_recipe(run, read_config(run).data.recipe)
     _check_unused(out)
     config, net = load_network(run)
     for layer in net.layers:
         if hasattr(layer, "use_cudnn"):
-            layer.use_cudnn = False  # exported where there is a GPU, it runs where there is none
+            layer.use_cudnn = False  # or a model exported beside a GPU would run nowhere else
     return config, serving(net, recipe, config.data.classes)
 
 
@@ -175,7 +181,7 @@ def _check_unused(out: Path) -> None:
     with _writing(out):
         used = out.exists() and (not out.is_dir() or any(out.iterdir()))
     if used:
-        reason = "there is something already"
+        reason = "there is something at this place"
         raise ConfigError.of(out, "out-exists", reason, "give a folder that is new or empty")
 
 
@@ -193,14 +199,16 @@ def _onnx_converter() -> Callable[..., Any]:
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes ``out`` when the block ends well, and is gone when it does not."""
+    """A folder to fill; it becomes ``out`` when the block succeeds, and is removed when it fails."""
     out = out.resolve()
     with _writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the target, hence on the same disk: only then is the last step a rename.
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as private:
             folder = Path(private) / out.name
             folder.mkdir()
             yield folder
+            # All of it must be on disk before the folder gets its name.
             for path in (*folder.rglob("*"), folder):
                 sync_directory(path)
             folder.replace(out)
@@ -209,7 +217,7 @@ def _new_folder(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def _writing(out: Path) -> Iterator[None]:
-    """What the system or TensorFlow says of a place that cannot be written, as ResourceError."""
+    """Turn the errors of the system and of TensorFlow where ``out`` cannot be written into ResourceError."""
     try:
         yield
     except (OSError, tf.errors.OpError) as error:
@@ -219,7 +227,7 @@ def _writing(out: Path) -> Iterator[None]:
 
 
 def _write_about(folder: Path, run: Path, config: Config) -> None:
-    document = {
+    about = {
         "format": 1,
         "dataset": config.data.dataset,
         "classes": config.data.classes,
@@ -228,4 +236,4 @@ def _write_about(folder: Path, run: Path, config: Config) -> None:
         "weights_sha256": file_sha256(run / WEIGHTS),
         "versions": versions(),
     }
-    write_durably(folder / ABOUT, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
+    write_json(folder / ABOUT, about)

@@ -1,9 +1,11 @@
-"""Features: the frozen half of the network, run once, so that training runs the other half alone.
+"""Features: the output of the frozen backbone, computed once, so that training runs the rest alone.
 
-A feature is what the backbone makes of one frame; a sample has ``(depth, n)`` of them, n = 512 for
-VGG-16. The adapter before the backbone is the fixed gray one, since whatever is cached cannot be trained.
-``viptt features`` writes them beside a store, bound to it and to the backbone by digests; other features
-are refused.
+A feature vector is what the backbone makes of one slice or frame; a sample has ``(depth, n)`` of them,
+n = 512 for VGG-16. The adapter before the backbone is fixed to the gray value in all three channels,
+since stored features could not follow an adapter that is trained.
+
+``viptt features`` writes them beside a store, bound by digests to the store and to the backbone; other
+features are refused.
 """
 
 import hashlib
@@ -15,9 +17,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from model.architectures import require_backbone
 from model.backbones import BACKBONE
+from model.loading import build_network
 from model.network import encoder, fix_adapter
-from model.run import Settings, build_network
+from model.settings import Settings
 from model.stream import scaled
 from pipeline.errors import ConfigError, IntegrityError
 from pipeline.store import FEATURES, Store, canonical_json, features_of, is_store, open_store
@@ -29,7 +33,7 @@ AGAIN = "run `viptt features` with the `--model`, `--weights` and `--seed` of th
 @dataclass(frozen=True)
 class Extractor:
     """``compute`` takes a volume as it is stored, (depth, height, width), and gives float32 (depth, n);
-    ``recipe`` is all that decides its numbers, but for the volume."""
+    ``recipe`` is everything but the volume that decides its numbers."""
 
     compute: Callable[[NDArray[Any]], NDArray[np.float32]]
     recipe: Mapping[str, Any]
@@ -38,15 +42,19 @@ class Extractor:
 def extractor(settings: Settings, volumes: Store) -> Extractor:
     """The backbone that a training with these settings would freeze, for the volumes of a store.
 
-    Raises as the network of ``settings.model`` does where its weights cannot be had.
+    Raises ConfigError if the network has no backbone, and as its builder does where the weights
+    cannot be had.
     """
+    require_backbone(settings.model, option="--model")
     keras.utils.set_random_seed(settings.seed)
     depth, height, width = volumes.header.shape
     net = build_network(settings, (depth, height, width, 1), len(volumes.header.classes))
+    # The adapter of a new network is random; only the gray one is the same in every training.
     fix_adapter(net)
     front = encoder(net)
 
     def compute(stored: NDArray[Any]) -> NDArray[np.float32]:
+        # One volume at a time: in a batch, the last bits of a result may depend on its neighbours.
         batch = scaled(stored[np.newaxis, ..., np.newaxis].astype(np.float32), volumes.header.recipe)
         return np.asarray(front.predict_on_batch(batch)[0])
 
@@ -58,6 +66,7 @@ def origin(net: keras.Model, model: str) -> dict[str, str]:
     """What features are bound to: network, adapter, and a digest over the arrays of the backbone."""
     hasher = hashlib.sha256()
     for value in net.get_layer(BACKBONE).get_weights():
+        # Shape and dtype are hashed too: the same bytes in another shape are other weights.
         hasher.update(canonical_json([list(value.shape), value.dtype.str]) + value.tobytes())
     return {"network": model, "adapter": ADAPTER, "weights_sha256": hasher.hexdigest()}
 
@@ -73,6 +82,7 @@ def open_features(volumes: Store) -> Store:
     features = open_store(path)
     if features.header.array != FEATURES:
         raise ConfigError.of(path, "not-features", "it is a store of volumes", "move it away")
+    # Row i belongs to row i only while both stores have the same rows.
     made_from = features.header.recipe["store_digest"]
     if made_from != volumes.digest:
         reason = f"made from store {made_from[:19]}…, {volumes.path} is now {volumes.digest[:19]}…"

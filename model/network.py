@@ -1,4 +1,4 @@
-"""ViPTT-Net: a 2D network looks at every slice or frame, an LSTM reads the sequence.
+"""ViPTT-Net: a 2D network sees every slice or frame alone, an LSTM reads the sequence of its features.
 
 Hasib Zunair et al., "ViPTT-Net", ImageCLEF 2021, section 2.2 and Fig. 1. The layers, their order and
 their sizes are those of the released code; time is folded into the batch by a reshape, where that
@@ -44,7 +44,7 @@ def viptt_net(
     _, height, width, _ = _checked(shape)
     output = _output(temporal, features)
     body = frames_backbone(backbone, (height, width, 3), weights=weights, output=output)
-    return _given(_cnn_rnn(shape, classes, body, temporal), weights)
+    return _with_weights(_cnn_rnn(shape, classes, body, temporal), weights)
 
 
 def _output(temporal: str, features: str) -> str:
@@ -75,10 +75,10 @@ def small_net(
         raise ConfigError.of(
             "--weights", "no-weights", reason, "give `--weights none`, or `--model viptt-net`"
         )
-    return _given(_cnn_rnn(shape, classes, _small(height, width), "lstm"), weights)
+    return _with_weights(_cnn_rnn(shape, classes, _small(height, width), "lstm"), weights)
 
 
-MODELS = {"viptt-net": viptt_net, "viptt-net-small": small_net}
+# --- a network and its halves -------------------------------------------------------------------
 
 
 def freeze_backbone(net: keras.Model) -> None:
@@ -87,7 +87,7 @@ def freeze_backbone(net: keras.Model) -> None:
 
 
 def fix_adapter(net: keras.Model) -> None:
-    """Let each of the three channels be the gray frame itself, and stay so."""
+    """Make the adapter copy the gray frame into each of the three channels, and keep it so."""
     adapter = net.get_layer(ADAPTER)
     kernel, bias = adapter.get_weights()
     adapter.set_weights([np.ones_like(kernel), np.zeros_like(bias)])
@@ -120,10 +120,10 @@ def _through_top(net: keras.Model, sequence: Any) -> Any:
 
 
 def rematerialized(net: keras.Model, *, frames: int = 14) -> keras.Model:
-    """The layers of ``net``, for training where memory is short: the same numbers, computed twice.
+    """The layers of ``net`` for training in little memory: the same numbers, computed twice.
 
-    Of the backbone, only what goes in and what comes out is kept; going back, its activations are
-    computed again, ``frames`` of each volume at a time.
+    Only the backbone's inputs and outputs are kept. In the backward pass its activations are computed
+    again, ``frames`` of each volume at a time.
     """
     volume = keras.Input(net.input_shape[1:], name="volume")
     backbone = _Rematerialized(net.get_layer(BACKBONE), frames)
@@ -131,7 +131,7 @@ def rematerialized(net: keras.Model, *, frames: int = 14) -> keras.Model:
 
 
 class _Rematerialized(layers.Layer):  # type: ignore[misc]  # Keras has no types
-    """A backbone over (B, d, h, w, 3), a few frames at a time, one piece after the other."""
+    """Applies a backbone to (B, d, h, w, 3), a few frames at a time; gives features (B, d, n)."""
 
     def __init__(self, backbone: keras.Model, frames: int) -> None:
         super().__init__()
@@ -144,11 +144,11 @@ class _Rematerialized(layers.Layer):  # type: ignore[misc]  # Keras has no types
         features, after = [], 0.0
         for start in range(0, depth, self.frames):
             piece = volumes[:, start : start + self.frames]
-            found = again(ops.reshape(piece, (-1, height, width, channels)) + after)
-            # Nothing is added, yet no piece can begin before the last has ended, nor going back:
-            # else all are computed again at once, and no memory is saved.
-            after = ops.cast(self.zero, found.dtype) * found[(0,) * len(found.shape)]
-            features.append(ops.reshape(found, (-1, piece.shape[1], *found.shape[1:])))
+            output = again(ops.reshape(piece, (-1, height, width, channels)) + after)
+            # This adds zero. It makes each piece depend on the one before, forward and backward:
+            # otherwise all pieces are computed again at once, and no memory is saved.
+            after = ops.cast(self.zero, output.dtype) * output[(0,) * len(output.shape)]
+            features.append(ops.reshape(output, (-1, piece.shape[1], *output.shape[1:])))
         return ops.concatenate(features, axis=1)
 
     def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -159,13 +159,13 @@ def _cnn_rnn(
     shape: tuple[int, int, int, int], classes: int, backbone: keras.Model, temporal: str
 ) -> keras.Model:
     volume = keras.Input(shape, name="volume")
-    found = _features(volume, layers.Conv3D(3, 1, name=ADAPTER), backbone)
+    summary = _features(volume, layers.Conv3D(3, 1, name=ADAPTER), backbone)
     for layer in summary_layers(temporal):
-        found = layer(found)  # (B, 256) after the LSTM
-    found = layers.Dense(1024, activation="relu", name="dense")(found)
-    # float32 whatever the policy: the loss takes the logarithm of what comes out here.
+        summary = layer(summary)  # (B, 256) after the LSTM
+    summary = layers.Dense(1024, activation="relu", name="dense")(summary)
+    # float32 also in mixed precision: the loss takes the logarithm of these probabilities.
     head = layers.Dense(classes, activation="softmax", name="head", dtype="float32")
-    return keras.Model(volume, head(found), name="viptt_net")
+    return keras.Model(volume, head(summary), name="viptt_net")
 
 
 def _features(volume: Any, adapter: keras.layers.Layer, backbone: keras.Model) -> Any:
@@ -194,14 +194,14 @@ def _small(height: int, width: int) -> keras.Model:
         features = layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal")(
             features
         )
-        # Not in VGG-16; from random weights and few samples, nothing is learned without it. The low
-        # momentum is for few steps: with 0.99 the averages still lag behind when training ends.
+        # VGG-16 has no normalisation, but from random weights and few samples nothing is learned
+        # without it. Momentum 0.8: with the usual 0.99 the averages lag behind in so few steps.
         features = layers.BatchNormalization(momentum=0.8)(features)
         features = layers.MaxPooling2D()(layers.Activation("relu")(features))
     return keras.Model(frame, layers.GlobalAveragePooling2D()(features), name=BACKBONE)
 
 
-def _given(net: keras.Model, weights: str | None) -> keras.Model:
+def _with_weights(net: keras.Model, weights: str | None) -> keras.Model:
     if weights not in (None, "none", "imagenet"):
         load_layer(net, BACKBONE, str(weights))
     return net

@@ -1,7 +1,4 @@
-"""Figures of a run, each as PNG and SVG: the learning curves and the confusion matrix.
-
-And one of a decision, as PNG: the slices that moved it.
-"""
+"""Figures of a run, as PNG and SVG: learning curves, confusion matrix. Of a decision, as PNG: its slices."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -18,11 +15,11 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from model.explain import Explanation
 
-WIDE, NARROW = 8.0, 4.0  # inches
+SLICES_WIDTH, HEAT_WIDTH = 8.0, 4.0  # inches
 STRIP = 10  # slices
 PANELS = {"loss": ("loss", "val_loss"), "accuracy": ("accuracy", "val_accuracy")}
-# The SVG of the same data is the same file: no date, no random ids.
-STEADY: dict[str, dict[str, Any]] = {"svg": {"metadata": {"Date": None}}, "png": {"dpi": 150}}
+# The same data give the same SVG file: no date, and below no random ids.
+REPRODUCIBLE: dict[str, dict[str, Any]] = {"svg": {"metadata": {"Date": None}}, "png": {"dpi": 150}}
 
 
 def draw_curves(path: Path, history: Sequence[Mapping[str, float]]) -> list[Path]:
@@ -47,6 +44,7 @@ def draw_confusion(
 ) -> list[Path]:
     """Draw a confusion matrix: counts as numbers, the share of the true class as shade."""
     matrix = np.array(counts)
+    # Shaded by row: with rare classes, counts alone would leave their rows white.
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
 
     def draw(figure: Figure) -> None:
@@ -65,24 +63,24 @@ def draw_confusion(
 
 
 def draw_explanation(path: Path, volume: NDArray[np.float32], found: "Explanation", title: str) -> None:
-    """Draw a strip of slices over the drop in probability without them; beside it the decisive slice.
+    """Draw a strip of slices above the drop in probability without them; beside it the decisive slice.
 
     ``volume`` is (depth, height, width) in [0, 1]; ``path`` is that of the PNG.
     """
-    figure = Figure(figsize=(WIDE + NARROW, 4.2), layout="constrained")
+    figure = Figure(figsize=(SLICES_WIDTH + HEAT_WIDTH, 4.2), layout="constrained")
     figure.suptitle(title, parse_math=False)
-    left, right = np.asarray(figure.subfigures(1, 2, width_ratios=(WIDE, NARROW)))
+    left, right = np.asarray(figure.subfigures(1, 2, width_ratios=(SLICES_WIDTH, HEAT_WIDTH)))
     strip, curve = left.subplots(2, 1, sharex=True, height_ratios=(1, 4))
     _draw_strip(strip, volume)
     _draw_drops(curve, found)
     _draw_heat(right.subplots(), volume[found.decisive], found)
     with catch_warnings():
-        simplefilter("ignore", UserWarning)  # a name in a script that the font does not have
-        figure.savefig(path, format="png", **STEADY["png"])
+        simplefilter("ignore", UserWarning)  # the font may lack the script of a name
+        figure.savefig(path, format="png", **REPRODUCIBLE["png"])
 
 
 def _draw_strip(axes: Axes, volume: NDArray[np.float32]) -> None:
-    """Every n-th slice, over the place on the axis where it stands."""
+    """Every n-th slice, above its place on the axis."""
     ends = np.linspace(0, len(volume), min(STRIP, len(volume)) + 1)
     for first, last in pairwise(ends):
         slice_ = volume[int((first + last) / 2)]
@@ -105,10 +103,10 @@ def _draw_heat(axes: Axes, frame: NDArray[np.float32], found: "Explanation") -> 
 
 
 def _save(path: Path, inches: tuple[float, float], draw: Callable[[Figure], None]) -> list[Path]:
-    paths = [path.with_name(f"{path.name}.{suffix}") for suffix in STEADY]
+    paths = [path.with_name(f"{path.name}.{suffix}") for suffix in REPRODUCIBLE]
     with rc_context({"svg.hashsalt": path.name}):
         figure = Figure(figsize=inches, layout="constrained")
         draw(figure)
         for target in paths:
-            figure.savefig(target, **STEADY[target.suffix[1:]])
+            figure.savefig(target, **REPRODUCIBLE[target.suffix[1:]])
     return paths

@@ -4,29 +4,28 @@ Volumes are (depth, height, width) as a store holds them: [0, 1] in float16 or f
 value x 255. Probabilities are in the order of the run's classes.
 """
 
-import csv
-import io
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from model.architectures import require_backbone
 from model.explain import explain
-from model.metrics import check_finite
-from model.metrics import predict as predict_part
-from model.run import Data, load_network
-from model.stream import Part, bind, scaled
-from pipeline.errors import ConfigError, ResourceError, inert
+from model.loading import load_network
+from model.predictions import Prediction, check_submission
+from model.run_folder import Data
+from model.stream import Samples, batches, bind, integrity_errors, scaled
+from pipeline.errors import ConfigError, IntegrityError, ResourceError
 from pipeline.split import read_split
-from pipeline.store import Store
+from pipeline.store import Store, open_store
 
 Volume = NDArray[Any]
+Say = Callable[[str], None]
 INSTEAD = "name the folder of its files instead, or build it with the run's recipe"
 
 
@@ -38,22 +37,8 @@ class Ensemble:
     nets: tuple[keras.Model, ...]
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What a sample is taken for; ``source`` is its file, ``label`` an index into the classes."""
-
-    id: str
-    source: str
-    probabilities: tuple[float, ...]
-
-    @property
-    def label(self) -> int:
-        """The class with the highest probability; of several, the first."""
-        return self.probabilities.index(max(self.probabilities))
-
-
 class NewVolume(Protocol):
-    """A volume of the run's recipe that lies in no store, and the file that it was made of."""
+    """A volume of the run's recipe that is in no store, and the file that it was made from."""
 
     @property
     def id(self) -> str: ...
@@ -63,33 +48,41 @@ class NewVolume(Protocol):
     def volume(self) -> Volume: ...
 
 
-def load_ensemble(folders: Sequence[Path]) -> Ensemble:
+def load_ensemble(
+    folders: Sequence[Path], *, explained: bool = False, say: Say = lambda line: None
+) -> Ensemble:
     """Load the networks of runs that know the same classes and read volumes of the same recipe.
 
-    Raises ConfigError if a folder is no run, has no weights, or does not go with the first,
-    IntegrityError if a file of it is damaged.
+    ``explained`` says that their decisions will be. Raises ConfigError if a folder is no run, has no
+    weights, differs from the first, or cannot be explained, IntegrityError if a file is damaged.
     """
     configs, nets = zip(*map(load_network, folders), strict=True)
     first = configs[0].data
+    if explained:
+        for config in configs:
+            require_backbone(config.settings.model, option="--explain")
+    # A mean over probabilities makes sense only if each column is the same class.
     for folder, config in zip(folders, configs, strict=True):
         for name in ("classes", "shape", "recipe"):
             if getattr(config.data, name) != getattr(first, name):
                 reason = f"its {name} and those of {folders[0]} differ"
                 raise ConfigError.of(folder, f"other-{name}", reason, "average runs of the same data only")
+    if len(folders) > 1:
+        say(f"averaging {len(folders)} runs: {', '.join(map(str, folders))}")
     return Ensemble(first, nets)
 
 
 def predict_volumes(
     ensemble: Ensemble, volumes: Iterable[NewVolume], *, batch_size: int, pictures: Path | None = None
 ) -> Iterator[Prediction]:
-    """Predict volumes as they come, holding no more than a batch of them.
+    """Predict volumes as they come, holding no more than a batch of them in memory.
 
     With ``pictures``, a folder, each decision is explained there. Raises IntegrityError if a
     network gives numbers that are not finite.
     """
-    coming = iter(volumes)
-    while batch := list(islice(coming, batch_size)):
-        values = np.stack([_as_seen(item.volume, ensemble) for item in batch])[..., np.newaxis]
+    waiting = iter(volumes)
+    while batch := list(islice(waiting, batch_size)):
+        values = np.stack([_network_input(item.volume, ensemble) for item in batch])[..., np.newaxis]
         found = [np.asarray(net.predict_on_batch(values)) for net in ensemble.nets]
         predictions = _averaged([item.id for item in batch], [item.source for item in batch], found)
         for prediction, item in zip(predictions, batch, strict=True):
@@ -98,33 +91,80 @@ def predict_volumes(
             yield prediction
 
 
+def predict_dataset(
+    ensemble: Ensemble,
+    store: Path,
+    split_file: Path,
+    split: str | None,
+    *,
+    submission: Path | None = None,
+    say: Say = lambda line: None,
+    **how: Any,
+) -> list[Prediction]:
+    """Predict all samples of a store, or those of one split; ``how`` goes to ``predict_store``.
+
+    With ``submission``, file names must suit one. Raises as ``samples_of``, ``check_submission`` and
+    ``predict_store`` do.
+    """
+    # Whatever can be refused is refused before the first volume is read.
+    samples = samples_of(open_store(store), ensemble.data, split_file, split)
+    if submission:
+        check_submission([samples.store.rows[row].source for row in samples.rows])
+    say(f"predicting {len(samples.ids)} samples of {samples.store.header.dataset}")
+    return list(predict_store(ensemble, samples, **how))
+
+
 def predict_store(
-    ensemble: Ensemble, part: Part, *, batch_size: int, pictures: Path | None = None
+    ensemble: Ensemble, samples: Samples, *, batch_size: int, pictures: Path | None = None
 ) -> Iterator[Prediction]:
     """Predict samples of a store. Raises IntegrityError as ``predict_volumes``, and if one is damaged."""
-    found = [predict_part(net, part, batch_size=batch_size) for net in ensemble.nets]
-    sources = [part.store.rows[row].source for row in part.rows]
-    for prediction, row in zip(_averaged(part.ids, sources, found), part.rows, strict=True):
+    found = [probabilities(net, samples, batch_size=batch_size) for net in ensemble.nets]
+    sources = [samples.store.rows[row].source for row in samples.rows]
+    for prediction, row in zip(_averaged(samples.ids, sources, found), samples.rows, strict=True):
         if pictures:
-            draw(pictures, ensemble, prediction, part.store.read(row))
+            draw(pictures, ensemble, prediction, samples.store.read(row))
         yield prediction
 
 
-def samples_of(store: Store, data: Data, split_file: Path, part: str | None) -> Part:
-    """All samples of a store, or those of one part of its split.
+def probabilities(net: keras.Model, samples: Samples, *, batch_size: int) -> NDArray[np.float32]:
+    """Class probabilities (samples, classes) of stored samples, in their order.
 
-    Raises ConfigError if the store was built with another recipe than that of the run, or the part
-    is empty, IntegrityError if the split does not belong to the store.
+    Raises IntegrityError if a volume is damaged, or the network gives numbers that are not finite.
     """
+    with integrity_errors():
+        found = np.asarray(net.predict(batches(samples, batch_size=batch_size), verbose=0))
+    # Keras ends silently where a stream ends early; a missing prediction must not shift the others.
+    if found.shape != (len(samples.ids), net.output_shape[-1]):
+        reason = f"{found.shape} predictions for {len(samples.ids)} samples"
+        raise IntegrityError.of(samples.store.path, "incomplete", reason, "run `viptt verify`")
+    _check_finite(samples.ids, found)
+    return found
+
+
+def _check_finite(ids: Sequence[str], found: NDArray[np.float32]) -> None:
+    """Raise IntegrityError, naming the first sample with a probability that is not finite."""
+    finite = np.isfinite(found).all(axis=1)
+    if not finite.all():
+        bad = ids[int(np.argmin(finite))]
+        raise IntegrityError.of(f"sample {bad}", "non-finite", "the network predicts NaN", "train again")
+
+
+def samples_of(store: Store, data: Data, split_file: Path, split: str | None) -> Samples:
+    """All samples of a store, or those of one split.
+
+    Raises ConfigError if the store was built with another recipe than that of the run, or the split
+    is empty, IntegrityError if the split file does not belong to the store.
+    """
+    # Another window or shape gives plausible volumes, and wrong predictions without any error.
     if store.header.recipe != data.recipe:
         reason = f"it was built with {_differences(store.header.recipe, data.recipe)}"
         raise ConfigError.of(store.path, "other-recipe", reason, INSTEAD)
-    if part is None:
-        return Part(store, "all", tuple(row.id for row in store.rows), tuple(range(len(store.rows))))
-    bound = bind(store, read_split(split_file), part, where=str(split_file))
-    if not bound.ids:
-        raise ConfigError.of(split_file, "empty-part", f"its part {part!r} is empty", "name another part")
-    return bound
+    if split is None:
+        return Samples(store, "all", tuple(row.id for row in store.rows), tuple(range(len(store.rows))))
+    samples = bind(store, read_split(split_file), split, where=str(split_file))
+    if not samples.ids:
+        raise ConfigError.of(split_file, "empty-split", f"its split {split!r} is empty", "name another one")
+    return samples
 
 
 def _differences(built: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
@@ -133,7 +173,7 @@ def _differences(built: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {built.get(key)} instead of {wanted.get(key)}" for key in keys)
 
 
-def _as_seen(volume: Volume, ensemble: Ensemble) -> NDArray[np.float32]:
+def _network_input(volume: Volume, ensemble: Ensemble) -> NDArray[np.float32]:
     values: NDArray[np.float32] = scaled(volume.astype(np.float32), ensemble.data.recipe)
     return values
 
@@ -141,76 +181,34 @@ def _as_seen(volume: Volume, ensemble: Ensemble) -> NDArray[np.float32]:
 def _averaged(
     ids: Sequence[str], sources: Sequence[str], found: Sequence[NDArray[np.float32]]
 ) -> list[Prediction]:
-    probabilities = np.mean(found, axis=0)
-    check_finite(ids, probabilities)
-    rows = [tuple(map(float, row)) for row in probabilities]
+    # Probabilities, not votes: a hesitant network then counts for less than a certain one.
+    mean = np.mean(found, axis=0)
+    _check_finite(ids, mean)
+    rows = [tuple(map(float, row)) for row in mean]
     return [Prediction(*fields) for fields in zip(ids, sources, rows, strict=True)]
-
-
-# --- tables -------------------------------------------------------------------------------------
-
-
-def table(predictions: Iterable[Prediction], classes: Sequence[str]) -> str:
-    """CSV: id, predicted class, the probability of each class. Names that look like formulas get a `'`."""
-    rows = [["id", "predicted", *map(inert, classes)]]
-    for item in predictions:
-        numbers = [f"{value:.6g}" for value in item.probabilities]
-        rows.append([inert(item.id), inert(classes[item.label]), *numbers])
-    # Before Python 3.13, csv quotes a CR only where lines end with one.
-    odd = any("\r" in cell for row in rows for cell in row)
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL)
-    writer.writerows(rows)
-    return text.getvalue().removesuffix("\n")
-
-
-def as_json(prediction: Prediction, classes: Sequence[str]) -> dict[str, Any]:
-    """A prediction as it stands in the JSON document."""
-    return {
-        "id": prediction.id,
-        "source": prediction.source,
-        "predicted": classes[prediction.label],
-        "probabilities": dict(zip(classes, prediction.probabilities, strict=True)),
-    }
-
-
-def check_submission(sources: Sequence[str]) -> None:
-    """Raise ConfigError unless a submission, which has no quotes and no folders, can tell files apart."""
-    names = [PurePosixPath(source).name for source in sources]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    unwritable = [name for name in names if "," in name or not name.isprintable()]
-    if twice or unwritable:
-        reason = (
-            f"files share the name {twice[0]!r}"
-            if twice
-            else f"{unwritable[0]!r} has a comma or a line break"
-        )
-        raise ConfigError.of("--submission", "bad-name", reason, "rename it, or predict without --submission")
-
-
-def submission(predictions: Iterable[Prediction]) -> str:
-    """What ImageCLEF takes: file name, comma, class from 1, a line each, no header."""
-    lines = [f"{PurePosixPath(item.source).name},{item.label + 1}\n" for item in predictions]
-    return "".join(lines)
 
 
 # --- pictures -----------------------------------------------------------------------------------
 
 
 def draw(folder: Path, ensemble: Ensemble, prediction: Prediction, volume: Volume) -> None:
-    """Draw what moved a decision as ``ID.png``. Raises ResourceError if the folder cannot be written."""
+    """Draw the slices that a decision rests on as ``ID.png``.
+
+    Raises ResourceError if the folder cannot be written.
+    """
     from model.plots import draw_explanation
 
-    values = _as_seen(volume, ensemble)
+    values = _network_input(volume, ensemble)
     found = explain(ensemble.nets, values)
     title = f"{prediction.id}: {ensemble.data.classes[found.label]}, probability {found.probability:.3f}"
     try:
-        draw_explanation(folder / f"{_safe(prediction.id)}.png", values, found, title)
+        draw_explanation(folder / f"{_file_name(prediction.id)}.png", values, found, title)
     except OSError as error:
         remedy = "free space, fix permissions, or give another `--explain DIR`"
         raise ResourceError.of(folder, "cannot-write", str(error.strerror), remedy) from error
 
 
-def _safe(sample: str) -> str:
-    """An id as the name of a file in this very folder; no two ids share one."""
+def _file_name(sample: str) -> str:
+    """An id as a file name without folders; different ids give different names."""
+    # As in URLs; % itself is escaped too, or `a%2Fb` and `a/b` would share a name.
     return "".join(f"%{ord(sign):02X}" if sign in "/\\%" or sign < " " else sign for sign in sample)

@@ -1,12 +1,12 @@
-"""SIZ inside a TensorFlow graph: the numbers of ``pipeline.siz.zoom``, for sizes known only when it runs.
+"""SIZ inside a TensorFlow graph: the numbers of ``pipeline.siz.zoom``, for sizes known only at run time.
 
-Volumes are float32 (depth, height, width). An axis is one matrix, made in float64 from the axis's
-size: a spline's coefficients solve a tridiagonal system for each pole of the spline, and an output
-sample is a narrow band of B-spline weights times these coefficients.
+Volumes are float32 (depth, height, width). The zoom of an axis is one matrix, made in float64 from the
+size of the axis: a spline's coefficients solve a tridiagonal system for each pole of the spline, and an
+output sample is a narrow band of B-spline weights times these coefficients.
 
-The inverse of such a system is known in closed form, powers of the pole. So only the rows that the
-band meets are computed, whose number is that of the output samples; and by elementary operations
-alone, which ONNX has as well as TensorFlow.
+The inverse of such a system is known in closed form: powers of the pole. So only the rows under the
+band are computed, as many as there are output samples, and only by elementary operations, which
+ONNX has as well as TensorFlow.
 
 As SciPy does for ``mode="nearest"``, the edge is repeated ``PAD`` times and reflected from there on.
 
@@ -39,7 +39,7 @@ POLES: dict[int, tuple[float, ...]] = {
 def zoom(volume: tf.Tensor, shape: tuple[int, int, int], *, order: int) -> tf.Tensor:
     """Resample float32 (d, h, w) of any size to ``shape`` with a spline of ``order`` 0 to 5.
 
-    Depth goes first, so that what lies in between is never larger than ``shape[0]`` slices.
+    Depth is resampled first, so that no intermediate array has more than ``shape[0]`` slices.
     """
     size = tf.shape(volume)
     depth, height, width = (axis_matrix(size[axis], shape[axis], order) for axis in range(3))
@@ -52,7 +52,9 @@ def axis_matrix(size: tf.Tensor, target: int, order: int) -> tf.Tensor:
     """The zoom of one axis from ``size`` (a scalar tensor) samples: float32 (target, size)."""
     size = tf.cast(size, tf.float64)
     position = tf.range(target, dtype=tf.float64) * ((size - 1) / max(1, target - 1))
+    # B-splines of even order are centred between samples, those of odd order on them.
     shifted = position + (0.0 if order % 2 else 0.5)
+    # The first of the order + 1 coefficients that an output sample depends on.
     first = tf.floor(shifted) - order // 2 + PAD
     weights = _bspline_weights(shifted - tf.floor(shifted), order)
     rows = [
@@ -64,6 +66,7 @@ def axis_matrix(size: tf.Tensor, target: int, order: int) -> tf.Tensor:
 
 def _bspline_weights(fraction: tf.Tensor, order: int) -> list[tf.Tensor]:
     """The ``order + 1`` B-splines that are not zero at a point, left to right; ``fraction`` in [0, 1)."""
+    # The recursion starts with the one B-spline of order 0, which is 1.
     weights = [tf.ones_like(fraction)]
     for n in range(1, order + 1):
         beside = [0.0, *weights, 0.0]
@@ -94,7 +97,7 @@ def _inverse_rows(rows: tf.Tensor, size: tf.Tensor, order: int) -> tf.Tensor:
 
 
 def _fold(rows: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Give the columns of the repeated edges, (n, PAD + size + PAD), to the edges: (n, size)."""
+    """Add the columns of the repeated edges, (n, PAD + size + PAD), to those of the edges: (n, size)."""
     first = tf.reduce_sum(rows[:, :PAD], axis=1, keepdims=True)
     last = tf.reduce_sum(rows[:, PAD + size :], axis=1, keepdims=True)
     column = tf.range(size)

@@ -1,9 +1,9 @@
-"""A store and a split file to batches for Keras, each volume proven before it reaches the model.
+"""A store and a split file to batches for Keras, each volume checked before it reaches the model.
 
 A batch is ``(volumes, labels)``: float32 ``(B, depth, height, width, 1)`` in [0, 1] (clips of the
-recipe preset ``viptt-2021``: 0 to 255, see ``white``) and one-hot float32 ``(B, classes)``. The last
-batch may be short; no sample is dropped, repeated or filled in. Over a store of features, a batch is
-float32 ``(B, depth, feature)`` and the same labels.
+recipe preset ``viptt-2021``: 0 to 255, see ``input_maximum``) and one-hot float32 ``(B, classes)``. The
+last batch may be short; no sample is dropped, repeated or filled in. Over a store of features, a batch
+is float32 ``(B, depth, feature)`` and the same labels.
 
 Batches are read by a few threads, a few of them ahead, so that memory stays at a handful of batches
 whatever the size of the store. A damaged or missing volume stops the iteration: TensorFlow carries
@@ -22,18 +22,20 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from model import preset_2021
 from pipeline.errors import IntegrityError, integrity_error_in
 from pipeline.split import Split, read_split
 from pipeline.store import FEATURES, Json, Store, open_store
 
+# Two threads read while the model computes; more only compete with it for the processor.
 READERS = 2
 BATCHES_AHEAD = 2
 SPLIT_AGAIN = "run `viptt split` for this store"
 
 
 @dataclass(frozen=True)
-class Part:
-    """The samples of one part of a split, in the split file's order, and the store that holds them.
+class Samples:
+    """The samples of one split, such as "train", in the split file's order, and the store that holds them.
 
     ``rows[i]`` is the row of ``ids[i]`` in the store's table.
     """
@@ -58,38 +60,34 @@ def stream(
     seed: int | None = None,
     epoch: int = 0,
 ) -> tf.data.Dataset:
-    """One epoch over the part ``name`` of a split.
+    """One epoch over the split ``name`` ("train", "val") of a split file.
 
     Without a seed the order is that of the split file. With one it is a function of
     (seed, epoch, id) alone, the same on every machine and version.
 
-    Raises IntegrityError if the split was made for another store, has no such part, or lists ids
-    that the store does not hold. While iterating, a volume that is not the stored one raises
+    Raises IntegrityError if the split file was made for another store, has no such split, or lists
+    ids that the store does not hold. While iterating, a volume that is not the stored one raises
     ``tf.errors.UnknownError`` with the IntegrityError as its text.
     """
-    return batches(open_part(store, split_file, name), batch_size=batch_size, seed=seed, epoch=epoch)
+    return batches(open_samples(store, split_file, name), batch_size=batch_size, seed=seed, epoch=epoch)
 
 
-def white(recipe: Json) -> float:
-    """What a network gets where a volume of this recipe, as it stands in a store, is 1.
-
-    The code of 2021 left its clips at 0 to 255; stores hold them in [0, 1] as they hold everything.
-    """
-    as_in_2021 = recipe.get("preset") == "viptt-2021" and recipe["type"] == "video"
-    return 255.0 if as_in_2021 else 1.0
+def input_maximum(recipe: Json) -> float:
+    """What a network gets for the brightest value that a volume of this recipe can have."""
+    return preset_2021.input_maximum(recipe) or 1.0
 
 
 def scaled(stored: Any, recipe: Json) -> Any:
     """Stored values, an array or a tensor of float32, as a network gets them."""
-    given, full = white(recipe), 255.0 if recipe["dtype"] == "uint8" else 1.0
+    given, full = input_maximum(recipe), 255.0 if recipe["dtype"] == "uint8" else 1.0
     return stored if given == full else stored * given / full
 
 
 # --- which samples ------------------------------------------------------------------------------
 
 
-def open_part(store: str | Path, split_file: str | Path, name: str) -> Part:
-    """Open a store and a split file and bind one part of the split to the store's rows.
+def open_samples(store: str | Path, split_file: str | Path, name: str) -> Samples:
+    """Open a store and a split file, and find the rows of one split in the store.
 
     Raises IntegrityError as ``stream`` does.
     """
@@ -97,27 +95,29 @@ def open_part(store: str | Path, split_file: str | Path, name: str) -> Part:
     return bind(opened, split, name, where=str(split_file))
 
 
-def bind(store: Store, split: Split, name: str, *, where: str) -> Part:
-    """Find the samples of one part in the store; ``where`` names the split file in errors."""
+def bind(store: Store, split: Split, name: str, *, where: str) -> Samples:
+    """Find the samples of one split in the store; ``where`` names the split file in errors."""
+    # Rows are found by id, so a split of another store would fit without an error, and leak.
     if split.store_digest != store.digest:
         reason = f"it was made for store {split.store_digest[:19]}…, {store.path} is {store.digest[:19]}…"
         raise IntegrityError.of(where, "other-store", reason, SPLIT_AGAIN)
     if name not in split.parts:
-        reason = f"it has no part {name!r}; its parts are {', '.join(split.parts)}"
-        raise IntegrityError.of(where, "unknown-part", reason, "name one of them")
+        reason = f"it has no split {name!r}, only {', '.join(split.parts)}"
+        raise IntegrityError.of(where, "unknown-split", reason, "name one of these")
     known = {row.id: index for index, row in enumerate(store.rows)}
     ids = split.parts[name]
     unknown = [sample for sample in ids if sample not in known]
     if unknown:
-        reason = f"{len(unknown)} ids of part {name!r} are not in {store.path}: {', '.join(unknown[:5])}"
+        reason = f"{len(unknown)} ids of split {name!r} are not in {store.path}: {', '.join(unknown[:5])}"
         raise IntegrityError.of(where, "unknown-id", reason, SPLIT_AGAIN)
-    return Part(store, name, ids, tuple(known[sample] for sample in ids))
+    return Samples(store, name, ids, tuple(known[sample] for sample in ids))
 
 
 def order(ids: Sequence[str], *, seed: int | None, epoch: int) -> NDArray[np.int64]:
     """Positions of ``ids`` in the order of one epoch, ranked by a hash of (seed, epoch, id)."""
     if seed is None:
         return np.arange(len(ids), dtype=np.int64)
+    # A hash instead of a random generator: those of NumPy may change between versions.
     ranks = [hashlib.sha256(f"{seed}:{epoch}:{sample}".encode()).digest() for sample in ids]
     return np.array(sorted(range(len(ids)), key=ranks.__getitem__), dtype=np.int64)
 
@@ -126,22 +126,22 @@ def order(ids: Sequence[str], *, seed: int | None, epoch: int) -> NDArray[np.int
 
 
 def batches(
-    part: Part, *, batch_size: int, seed: int | None = None, epoch: int = 0, skip: int = 0
+    samples: Samples, *, batch_size: int, seed: int | None = None, epoch: int = 0, skip: int = 0
 ) -> tf.data.Dataset:
-    """One epoch over a part; the first ``skip`` batches are left out without being read."""
-    positions = order(part.ids, seed=seed, epoch=epoch)[skip * batch_size :]
-    rows = np.array(part.rows, dtype=np.int64)[positions]
-    labels = np.array(part.labels, dtype=np.int64)[positions]
+    """One epoch over samples; the first ``skip`` batches are left out without being read."""
+    positions = order(samples.ids, seed=seed, epoch=epoch)[skip * batch_size :]
+    rows = np.array(samples.rows, dtype=np.int64)[positions]
+    labels = np.array(samples.labels, dtype=np.int64)[positions]
     dataset = tf.data.Dataset.from_tensor_slices((rows, labels)).batch(batch_size)
-    return dataset.map(_reading(part.store), num_parallel_calls=READERS).prefetch(BATCHES_AHEAD)
+    return dataset.map(_reading(samples.store), num_parallel_calls=READERS).prefetch(BATCHES_AHEAD)
 
 
 def _reading(store: Store) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     header = store.header
 
     def read(rows: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        # stateful=False: volumes depend on their rows alone, so that reading stays parallel where
-        # TensorFlow is told to be deterministic.
+        # TensorFlow in deterministic mode would call a stateful function from one thread only; here
+        # the result depends on the rows alone.
         volumes = tf.numpy_function(store.read_batch, [rows], tf.as_dtype(header.dtype), stateful=False)
         values = tf.cast(tf.ensure_shape(volumes, (None, *header.shape)), tf.float32)
         values = scaled(values if header.array == FEATURES else values[..., tf.newaxis], header.recipe)
@@ -156,6 +156,7 @@ def integrity_errors() -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
+        # TensorFlow keeps only the text of an exception that Python code raises inside a graph.
         found = integrity_error_in(str(error))
         if found is None:
             raise
@@ -185,6 +186,7 @@ def timed(dataset: tf.data.Dataset) -> tuple[tf.data.Dataset, Callable[[], float
 
     ticks = tf.data.Dataset.counter().map(lambda _: tf.numpy_function(time.perf_counter, [], tf.float64))
     options = tf.data.Options()
+    # Prefetched behind the clock, elements would be waited for by a background thread.
     options.experimental_optimization.inject_prefetch = False
     options.experimental_optimization.map_parallelization = False
     return tf.data.Dataset.zip((ticks, dataset)).map(give).with_options(options), lambda: waited

@@ -1,13 +1,12 @@
-"""Weight files: today's ``.weights.h5`` and the full-model ``.h5`` of 2021, in and out.
+"""Weight files: Keras 3's ``.weights.h5``, and the full-model ``.h5`` of Keras 2 as released in 2021.
 
-A file is opened as data only. The network is built from code and its arrays are compared with those
+A file is opened as data only. The network is built from code, and its arrays are compared with those
 of the file before one is assigned: as many, of the same shapes, finite. A model is never
 deserialised, links and storage outside the file are not followed.
 
-A file that viptt wrote has a sidecar, ``NAME.sha256``, in the form of ``sha256sum``.
+A file that viptt wrote has its hash beside it, see ``model.sidecar``.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,9 +17,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from model import sidecar
 from model.sononet_weights import load_pth
 from pipeline.errors import ConfigError, IntegrityError
-from pipeline.store import sync_directory, write_durably
 
 Arrays = dict[str, h5py.Dataset]
 OTHER_FILE = "give a weights file of this network, or train again"
@@ -34,12 +33,13 @@ def load_weights(model: keras.Model, path: str | Path, *, preset: str | None = N
     IntegrityError if it is of another format, is damaged, holds other layers or shapes than the model,
     or numbers that are not finite; the model is then unchanged.
     """
-    path = _whole(path)
+    path = _checked(path)
     if path.suffix == ".pth":
         load_pth(model, path, preset=preset)
         return
     with _opened(path) as file:
         legacy = file.get("model_weights", file)
+        # Only Keras 2 writes this attribute.
         if "layer_names" in legacy.attrs:
             _assign(model, _legacy_arrays(path, legacy, model))
             return
@@ -53,11 +53,12 @@ def load_body(model: keras.Model, path: str | Path) -> None:
 
     Raises as ``load_weights`` does.
     """
-    path = _whole(path)
+    path = _checked(path)
     if path.suffix == ".pth":
         load_pth(model, path, head=False)
         return
     donor = _donor(model, path, _shapes_in(path))
+    # All but the head: its size depends on the classes, and it is trained anew.
     for layer, source in zip(model.layers[:-1], donor.layers[:-1], strict=True):
         layer.set_weights(source.get_weights())
 
@@ -68,19 +69,20 @@ def load_layer(model: keras.Model, name: str, path: str | Path) -> None:
     A whole one is the same network as ``model``, for as many classes or others. Raises as
     ``load_weights`` does.
     """
-    layer, shapes = model.get_layer(name), _shapes_in(_whole(path))
+    layer, shapes = model.get_layer(name), _shapes_in(_checked(path))
+    # As many arrays as the whole network has: then it is one, whatever its classes.
     if shapes.total() == len(model.weights):
         layer.set_weights(_donor(model, path, shapes).get_layer(name).get_weights())
     else:
         load_weights(layer, path)
 
 
-def _whole(path: str | Path) -> Path:
-    """A weights file that is there, with the bytes that its sidecar speaks of."""
+def _checked(path: str | Path) -> Path:
+    """The path of a weights file that is there, and has the hash that is written beside it."""
     path = Path(path)
     if not path.is_file():
         raise ConfigError.of(path, "no-weights", "there is no such file", "give the path of a weights file")
-    check_sidecar(path)
+    sidecar.check(path, remedy=OTHER_FILE)
     return path
 
 
@@ -99,6 +101,7 @@ def _donor(model: keras.Model, path: str | Path, shapes: Counter[tuple[int, ...]
 
 def _classes_in(shapes: Counter[tuple[int, ...]], model: keras.Model) -> int:
     """Classes of the head among these shapes: the size of the one bias that the body does not have."""
+    # Shapes alone decide, since layer names differ between versions of Keras.
     body = Counter(tuple(w.shape) for layer in model.layers[:-1] for w in layer.weights)
     biases = [shape[0] for shape in (shapes - body) if len(shape) == 1]
     return int(biases[0] if len(biases) == 1 else model.output_shape[-1])
@@ -120,7 +123,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """HDF5 reports damage in as many ways as it can be met."""
+    """Turn the many errors with which HDF5 reports damage into one."""
     try:
         yield
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -129,7 +132,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _arrays(path: Path, group: h5py.Group) -> Arrays:
-    """Every array in a group by its path; links are not followed, outside storage is refused."""
+    """Every array in a group by its path; links are not followed, odd storage is refused."""
     found: Arrays = {}
 
     def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
@@ -141,6 +144,8 @@ def _arrays(path: Path, group: h5py.Group) -> Arrays:
     for name, item in found.items():
         if item.external or item.is_virtual:
             raise IntegrityError.of(path, "outside-storage", f"{name} lies in another file", OTHER_FILE)
+        if item.shape is None:  # what HDF5 calls a null dataspace
+            raise IntegrityError.of(path, "weights-unreadable", f"{name} holds no array", OTHER_FILE)
     return found
 
 
@@ -157,6 +162,7 @@ def _finite(path: Path, name: str, item: h5py.Dataset) -> NDArray[np.float32]:
 def _check_shapes(path: Path, model: keras.Model, arrays: Arrays) -> None:
     """Refuse a file whose arrays are not exactly the model's; Keras would ignore what is left over."""
     arrays = {name: item for name, item in arrays.items() if "seed_generator" not in name}
+    # As multisets: Keras 3 numbers its layers anew in each process, so names mean little.
     in_file = Counter(item.shape for item in arrays.values())
     in_model = Counter(tuple(weight.shape) for weight in model.weights)
     if in_file != in_model:
@@ -178,7 +184,7 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:2]) + rest or "nothing more"
 
 
-# --- 2021 ---------------------------------------------------------------------------------------
+# --- Keras 2 ------------------------------------------------------------------------------------
 
 
 def _legacy_arrays(path: Path, group: h5py.Group, model: keras.Model) -> list[NDArray[np.float32]]:
@@ -215,50 +221,17 @@ def _names(group: h5py.Group, attribute: str) -> list[str]:
 
 def _assign(model: keras.Model, values: Sequence[NDArray[np.float32]]) -> None:
     targets = [weight for layer in model.layers for weight in layer.weights]
+    # All arrays have been checked by now: either all are assigned or none.
     for weight, value in zip(targets, values, strict=True):
         weight.assign(value)
 
 
-# --- the sidecar --------------------------------------------------------------------------------
+# --- writing ------------------------------------------------------------------------------------
 
 
 def save_weights(model: keras.Model, path: Path) -> None:
-    """Write ``path`` and its sidecar so that, killed at any moment, a file that loads is there.
-
-    Two files cannot be replaced at once, so the new hash waits in ``NAME.sha256.next``: until the
-    weights are renamed the old hash holds, from then on the next one does.
-    """
+    """Write ``path`` and its hash so that, killed at any moment, a file that loads is there."""
+    # Keras demands that the name ends in .weights.h5, so the mark goes in front.
     partial = path.with_name(f"partial.{path.name}")
     model.save_weights(partial)
-    sync_directory(partial)
-    _settle(path)
-    sidecar, following = _sidecars(path)
-    write_durably(following, f"{file_sha256(partial)}  {path.name}\n".encode())
-    partial.replace(path)
-    sync_directory(path.parent)
-    following.replace(sidecar)
-
-
-def check_sidecar(path: Path) -> None:
-    """Raise IntegrityError if ``path`` has a sidecar and is not the file that it was written for."""
-    recorded = [sidecar.read_text("ascii").split()[:1] for sidecar in _sidecars(path) if sidecar.is_file()]
-    if recorded and [file_sha256(path)] not in recorded:
-        reason = "its bytes are not those that were written"
-        raise IntegrityError.of(path, "weights-changed", reason, OTHER_FILE)
-
-
-def _settle(path: Path) -> None:
-    """Finish a save that was killed between its two renames."""
-    sidecar, following = _sidecars(path)
-    if following.is_file() and path.is_file() and following.read_text("ascii").startswith(file_sha256(path)):
-        following.replace(sidecar)
-
-
-def _sidecars(path: Path) -> tuple[Path, Path]:
-    return path.with_name(f"{path.name}.sha256"), path.with_name(f"{path.name}.sha256.next")
-
-
-def file_sha256(path: Path) -> str:
-    """Lower-case SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    sidecar.publish(partial, path)

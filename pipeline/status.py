@@ -1,7 +1,7 @@
 """Where a dataset stands: built, stale and exactly why, missing, or damaged."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,9 +9,9 @@ from typing import Any
 from pipeline.build.plan import recipe_hash
 from pipeline.build.staging import unfinished
 from pipeline.catalog.schema import Dataset
-from pipeline.errors import IntegrityError, SourceError
+from pipeline.errors import IntegrityError, Problem, SourceError
 from pipeline.files import file_sha256
-from pipeline.freshness import differences
+from pipeline.freshness import check_fresh, differences
 from pipeline.readers.reading import check_regular_file
 from pipeline.sources import Listing, Sample, list_samples, read_quarantine
 from pipeline.store import Header, Row, Store, is_store, open_store
@@ -150,3 +150,15 @@ def _reason(what: str, sources: list[str]) -> Iterator[str]:
     if sources:
         more = f" and {len(sources) - NAMED} more" if len(sources) > NAMED else ""
         yield f"{what}: {', '.join(sources[:NAMED])}{more}"
+
+
+def open_fresh(dataset: Dataset, *, stale_ok: bool, warn: Callable[[Sequence[Problem]], None]) -> Store:
+    """Open the store of a dataset. Raises as ``check_fresh``, or warns instead with ``stale_ok``."""
+    store = open_store(dataset.store)
+    try:
+        check_fresh(dataset.recipe_json, dataset.class_names, store.header, where=store.path)
+    except IntegrityError as error:
+        if not stale_ok:
+            raise
+        warn(error.problems)
+    return store

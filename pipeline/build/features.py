@@ -97,6 +97,15 @@ def derive(
     return Derived(target, digest, len(rows), len(rows) - reused, reused, changed, seconds, warnings)
 
 
+def derived_text(derived: Derived) -> str:
+    """What was done, in a line."""
+    if not derived.published:
+        return f"nothing to do, features of {derived.samples} samples are up to date"
+    rate = f", {derived.seconds / derived.computed:.2f} s each" if derived.computed else ""
+    counts = f"{derived.computed} computed{rate}, {derived.reused} kept from before"
+    return f"features of {derived.samples} samples in {derived.path}; {counts}"
+
+
 def _check_kind(target: Path, previous: Store | None) -> None:
     if previous is not None and previous.header.array != FEATURES:
         reason = "a store of volumes lies where the features would go, and viptt does not delete it"

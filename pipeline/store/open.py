@@ -1,6 +1,7 @@
 """Open a published store: everything but the volumes is checked now, each volume when it is read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from pipeline.store.format import (
     Row,
     digest_of,
 )
-from pipeline.store.root import NO_FILE, Root, read_root, sound_roots
+from pipeline.store.root import NO_FILE, Root, published_digest, read_root, sound_roots
 
 TABLE = tuple(f"{column}/" for column in COLUMNS)
 
@@ -52,10 +53,11 @@ class Store:
         """Volume or features of row ``index``, in the store's shape and dtype, proven by SHA-256.
 
         Raises IntegrityError, naming the sample, if the chunk is missing or is not byte for byte
-        the one that was stored.
+        the one that was stored; with the code "rebuilt" if that is because of a new build.
         """
         row, header = self.rows[index], self.header
-        payload = read_chunk(self.chunk(index), header.volume_bytes, row.sha256, name=row.id)
+        with self._unless_rebuilt():
+            payload = read_chunk(self.chunk(index), header.volume_bytes, row.sha256, name=row.id)
         return payload.view(header.dtype).reshape(header.shape)
 
     def read_batch(self, indices: Sequence[int]) -> NDArray[Any]:
@@ -66,11 +68,28 @@ class Store:
         as another volume. Raises as ``read``. Threads may share a store.
         """
         batch = np.empty((len(indices), *self.header.shape), self.header.dtype)
-        for index, volume in zip(indices, batch, strict=True):
-            where = describe_chunk(self.chunk(index), self.rows[index].id)
-            if read_whole(self.chunk(index), volume, where) != packed_checksum(self.checksums[index]):
-                raise swapped(where)
+        with self._unless_rebuilt():
+            for index, volume in zip(indices, batch, strict=True):
+                where = describe_chunk(self.chunk(index), self.rows[index].id)
+                if read_whole(self.chunk(index), volume, where) != packed_checksum(self.checksums[index]):
+                    raise swapped(where)
         return batch
+
+    @contextmanager
+    def _unless_rebuilt(self) -> Iterator[None]:
+        """Say "rebuilt" where a chunk is not the expected one because another store now lies here.
+
+        A chunk that is read is always the one of this store's table, so two stores are never mixed.
+        """
+        try:
+            yield
+        except IntegrityError as error:
+            now = published_digest(self.path)
+            if now == self.digest or (now is None and self.path.exists()):
+                raise
+            # While a build exchanges the trees, there is for a moment no store at all.
+            reason = "the store was rebuilt, or removed, while it was read"
+            raise IntegrityError.of(self.path, "rebuilt", reason, "start again") from error
 
 
 def open_store(path: Path | str) -> Store:

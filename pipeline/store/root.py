@@ -72,6 +72,14 @@ def is_store(path: Path) -> bool:
     return _says_viptt(path / ROOT) or read_copy(path) is not None or _has_arrays(path)
 
 
+def published_digest(path: Path) -> str | None:
+    """The digest of the store that lies at a path now, unchecked; None where none can be read."""
+    try:
+        return str(json.loads((path / ROOT).read_bytes())["attributes"]["viptt"]["digest"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def read_root(path: Path) -> Root:
     """Read and check the root of the store at ``path``.
 

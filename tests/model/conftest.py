@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,16 @@ import pytest
 from numpy.typing import NDArray
 
 from model.network import small_net
-from model.run import Config, Settings, create_run, describe
+from model.run_folder import Config, create_run, describe
+from model.settings import Settings
+from model.training import train
 from model.weights import save_weights
+from pipeline.catalog import RECIPES
 from pipeline.store import Header, Row, Store, open_store, write_chunk, write_store
 
 CLASSES = ("Infiltrative", "Focal", "Tuberculoma")
 SHAPE = (4, 32, 32)
+TRAINED = Settings(model="viptt-net-small", epochs=2, learning_rate=0.01)
 
 
 def volume(label: int, seed: int, shape: tuple[int, int, int] = SHAPE) -> NDArray[np.float32]:
@@ -32,6 +37,10 @@ def volume_of() -> Callable[..., NDArray[np.float32]]:
 
 @pytest.fixture
 def make_store(tmp_path: Path) -> Callable[..., Store]:
+    return _stores_in(tmp_path)
+
+
+def _stores_in(folder: Path) -> Callable[..., Store]:
     def make(
         *,
         name: str = "store",
@@ -48,13 +57,21 @@ def make_store(tmp_path: Path) -> Callable[..., Store]:
         for index, (sample, label) in enumerate(labels.items()):
             values = volume(label, seed * 1000 + index, shape)
             stored = np.round(values * 255).astype(dtype) if dtype == "uint8" else values.astype(dtype)
-            chunks.append(tmp_path / f"{name}-{index}.chunk")
+            chunks.append(folder / f"{name}-{index}.chunk")
             rows.append(
-                Row(sample, label, "", f"{sample}.nii.gz", "0" * 64, write_chunk(chunks[-1], stored), "{}")
+                Row(
+                    sample,
+                    label,
+                    "",
+                    f"{sample}.nii.gz",
+                    f"{index:064}",
+                    write_chunk(chunks[-1], stored),
+                    "{}",
+                )
             )
-        recipe = {"type": type_, "shape": list(shape), "dtype": dtype}
-        recipe |= {"preset": preset} if preset else {}
-        tree = tmp_path / f"{name}.zarr"
+        free = {"shape": shape, "dtype": dtype} | ({"preset": preset} if preset else {})
+        recipe = {"type": type_, **RECIPES[type_].model_validate(free).model_dump(mode="json")}
+        tree = folder / f"{name}.zarr"
         write_store(tree, Header(name, recipe, tuple(classes), {}), rows, chunks)
         return open_store(tree)
 
@@ -63,6 +80,10 @@ def make_store(tmp_path: Path) -> Callable[..., Store]:
 
 @pytest.fixture
 def make_split(tmp_path: Path) -> Callable[..., Path]:
+    return _splits_in(tmp_path)
+
+
+def _splits_in(folder: Path) -> Callable[..., Path]:
     def make(
         store: Store,
         *,
@@ -85,7 +106,7 @@ def make_split(tmp_path: Path) -> Callable[..., Path]:
                 part: Counter(labels.get(sample, "") for sample in ids) for part, ids in parts.items()
             },
         }
-        path = tmp_path / f"{name}.json"
+        path = folder / f"{name}.json"
         path.write_text(json.dumps({**document, **changes}))
         return path
 
@@ -99,6 +120,26 @@ def any_order() -> Iterator[None]:
     from tensorflow.python.framework import config
 
     config.disable_op_determinism()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A training of two epochs, and what was said; copy the run before you change it."""
+
+    store: Store
+    split: Path
+    run: Path
+    said: tuple[str, ...]
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Trained once, for all tests that only need a run that exists."""
+    folder, said = tmp_path_factory.mktemp("finished"), list[str]()
+    store = _stores_in(folder)()
+    split = _splits_in(folder)(store)
+    run = train(store.path, split, folder / "run", TRAINED, say=said.append)
+    return Finished(store, split, run, tuple(said))
 
 
 @pytest.fixture
@@ -126,7 +167,7 @@ def make_catalog(tmp_path: Path) -> Callable[..., Path]:
                 "path": "sources",
                 "labels": {"regex": r"(?P<label>\w+)"},
                 "classes": list(store.header.classes),
-                "recipe": {"shape": list(store.header.shape)},
+                "recipe": {name: value for name, value in store.header.recipe.items() if name != "type"},
                 "store": str(store.path),
                 "split": {"file": str(split), "seed": 0},
             }

@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from model.augment import ANGLES, RandomRotation, lookup, rotate
-from model.run import ANGLES_2021
+from model import preset_2021
+from model.augment import RandomRotation, lookup, rotate
+from model.settings import ANGLES
 
 
 def volumes(count: int, shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
@@ -48,7 +49,7 @@ def test_outside_training_nothing_happens() -> None:
 
 
 def test_the_code_of_2021_left_a_quarter_as_it_was_and_drew_the_rest_evenly() -> None:
-    drawn = angles_drawn(RandomRotation(32, 32, angles=ANGLES_2021, seed=1), 800)
+    drawn = angles_drawn(RandomRotation(32, 32, angles=preset_2021.ANGLES, seed=1), 800)
     counts = {angle: drawn.count(angle) for angle in ANGLES}
     assert 164 <= counts.pop(0.0) <= 236  # 200, standard deviation 12
     assert all(72 <= count <= 128 for count in counts.values()), counts  # 100 each, standard deviation 9

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli import main
-from model.run import STRATEGIES
+from model.settings import STRATEGIES
 from pipeline.demo import write_demo
 
 SHORT = (

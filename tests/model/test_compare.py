@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from model.compare import CLASSES, PAPER, compare, comparison_table
-from model.metrics import evaluate
+from model.evaluate import evaluate
 from pipeline.errors import ConfigError, IntegrityError
 from pipeline.store import Store
 
@@ -41,7 +41,7 @@ def test_a_comparison_tells_what_evaluating_found(evaluated: Callable[..., Path]
     assert (entries[1].kappa, entries[1].f1) == (scores["kappa"], scores["f1"])
     lines = comparison_table(entries).splitlines()
     assert len(lines) == 1 + 2 + len(PAPER)
-    assert lines[0].split()[:3] == ["run", "strategy", "part"]
+    assert lines[0].split()[:3] == ["run", "strategy", "split"]
     row = " ".join(lines[3].split())
     assert row == "paper, Table 1 no-pt val 184 0.17 – 0.61 0.46 0.00 0.20 0.14"
 

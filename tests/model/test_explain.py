@@ -8,7 +8,7 @@ from keras import layers
 from matplotlib.image import imread
 from numpy.typing import NDArray
 
-from model.explain import Explanation, explain, grad_cam, look, occlusion
+from model.explain import Explanation, explain, extract_features, grad_cam, occlusion
 from model.network import small_net
 from model.plots import draw_explanation
 
@@ -53,7 +53,7 @@ def test_emptied_features_are_those_of_emptied_slices(net: Net, width: int) -> N
     made, volume = net(0), noise(1)
     whole = np.asarray(made(volume[None, ..., None]))[0]
     expected = whole - by_the_whole_network(made, volume, width)
-    seen = look(made, volume)
+    seen = extract_features(made, volume)
     found = np.stack([occlusion(made, seen, label=label, width=width) for label in range(3)], axis=1)
     assert np.abs(expected).max() > 1e-3
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -116,21 +116,21 @@ def test_the_heat_is_that_worked_out_by_hand(first: float, second: float) -> Non
     net = by_hand(np.array([[first, 9.0], [second, -9.0]]))
     volume = np.random.default_rng(0).random((3, 4, 5), dtype=np.float32)
     expected = np.maximum(0, first * volume[1] + second * (1 - volume[1]))
-    found = grad_cam(net, look(net, volume), volume, 1, label=0)
+    found = grad_cam(net, extract_features(net, volume), volume, 1, label=0)
     np.testing.assert_allclose(found, expected / expected.max(), atol=1e-5)
 
 
 def test_where_nothing_speaks_for_the_class_there_is_no_heat() -> None:
     net = by_hand(np.array([[-1.0, 1.0], [-1.0, 1.0]]))
     volume = np.random.default_rng(0).random((3, 4, 5), dtype=np.float32)
-    assert grad_cam(net, look(net, volume), volume, 0, label=0).max() == 0
-    assert grad_cam(net, look(net, volume), volume, 0, label=1).max() == pytest.approx(1)
+    assert grad_cam(net, extract_features(net, volume), volume, 0, label=0).max() == 0
+    assert grad_cam(net, extract_features(net, volume), volume, 0, label=1).max() == pytest.approx(1)
 
 
 def test_the_heat_follows_the_slopes_of_the_score(net: Net) -> None:
     """Grad-CAM's weights are slopes: here they are measured, by adding a little to each feature map."""
     made, volume, index, label, little = net(0), noise(3), 2, 1, 0.02
-    seen, backbone = look(made, volume), made.get_layer("backbone")
+    seen, backbone = extract_features(made, volume), made.get_layer("backbone")
     activated = [layer for layer in backbone.layers if isinstance(layer, layers.Activation)][-1]
     frame = made.get_layer("conv3d")(volume[None, index : index + 1, ..., None])[0]
     maps = keras.Model(backbone.input, activated.output).predict(frame, verbose=0)[0]  # (2, 2, 64)

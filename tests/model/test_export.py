@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,13 @@ from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
 from cli import main
+from model.architectures import NETWORKS
 from model.export import preprocess, read_recipe
-from model.network import MODELS
-from model.run import Config, Data, Settings, create_run, load_network
-from model.weights import file_sha256, save_weights
+from model.loading import load_network
+from model.run_folder import Config, Data, create_run, read_config, write_config
+from model.settings import Settings
+from model.sidecar import file_sha256
+from model.weights import save_weights
 from pipeline.convert import convert, quantise
 from pipeline.readers import nifti
 from pipeline.recipe import CtRecipe, VideoRecipe
@@ -74,7 +78,7 @@ def write_run(
     data = Data("ct", "a.zarr", "sha256:0", "a.json", "sha256:1", CLASSES, shape, recipe)
     create_run(folder, Config(Settings(model=model), data))
     tf.keras.utils.set_random_seed(1)
-    net = MODELS[model](shape, len(CLASSES), weights="none")
+    net = NETWORKS[model].build(shape, len(CLASSES), weights="none")
     grey = net.predict(np.full((1, *shape), 0.5, np.float32), verbose=0)[0]
     net.layers[-1].set_weights([gain * net.layers[-1].kernel, -gain * np.log(grey)])
     save_weights(net, folder / "model.weights.h5")
@@ -326,9 +330,8 @@ def test_damaged_weights_are_refused(run: Path, tmp_path: Path) -> None:
 def test_a_recipe_that_the_graph_cannot_follow_is_refused(
     run: Path, tmp_path: Path, change: dict[str, object]
 ) -> None:
-    config = json.loads((run / "config.json").read_text())
-    config["data"]["recipe"] |= change
-    (run / "config.json").write_text(json.dumps(config))
+    config = read_config(run)
+    write_config(run, replace(config, data=replace(config.data, recipe={**config.data.recipe, **change})))
     assert tell(viptt("export", run, "--out", tmp_path / "out")) == (2, "not-exportable")
 
 

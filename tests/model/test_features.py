@@ -11,13 +11,16 @@ import keras
 import numpy as np
 import pytest
 
-from model import train as training
+from model.architectures import NETWORKS
+from model.checkpoint import Checkpoint
+from model.evaluate import evaluate
 from model.features import extractor
-from model.metrics import evaluate, predict
-from model.network import MODELS, classifier, encoder, fix_adapter, freeze_backbone
-from model.run import Settings, load_network
-from model.stream import batches, open_part, stream
-from model.train import train
+from model.loading import load_network
+from model.network import classifier, encoder, fix_adapter, freeze_backbone
+from model.predict import probabilities
+from model.settings import Settings
+from model.stream import batches, open_samples, stream
+from model.training import train
 from pipeline.build.features import Derived, derive
 from pipeline.errors import ConfigError, IntegrityError
 from pipeline.store import Store, features_of, open_store
@@ -37,7 +40,7 @@ def network(settings: Settings, store: Store) -> keras.Model:
     """The whole network as a training begins with it, its adapter gray."""
     keras.utils.set_random_seed(settings.seed)
     shape = (*store.header.shape, 1)
-    net = MODELS[settings.model](shape, len(store.header.classes), weights=settings.weights)
+    net = NETWORKS[settings.model].build(shape, len(store.header.classes), weights=settings.weights)
     fix_adapter(net)
     return net
 
@@ -126,8 +129,8 @@ def test_the_run_is_one_of_the_whole_network_on_volumes(
     assert config.data.features_digest == derived.digest
     kernel, bias = net.get_layer("conv3d").get_weights()
     assert (kernel.shape, kernel.min(), kernel.max(), bias.any()) == ((1, 1, 1, 1, 3), 1, 1, False)
-    val = open_part(store.path, split, "val")
-    whole = predict(net, val, batch_size=2)
+    val = open_samples(store.path, split, "val")
+    whole = probabilities(net, val, batch_size=2)
     top = classifier(net).predict(
         batches(replace(val, store=open_store(derived.path)), batch_size=2), verbose=0
     )
@@ -219,13 +222,12 @@ def test_what_features_cannot_do_is_refused(wrong: dict[str, object]) -> None:
 
 
 def test_a_network_with_this_very_backbone_is_a_start_and_another_is_not(
-    make_store: MakeStore, make_split: MakeSplit, tmp_path: Path
+    make_store: MakeStore, make_split: MakeSplit, make_run: Callable, tmp_path: Path
 ) -> None:
     videos = make_store(name="videos", type_="video", classes=list("abcde"), per_class=2)
     make_features(videos)
     first = train(videos.path, make_split(videos, name="videos"), tmp_path / "first", SETTINGS)
-    whole = replace(SETTINGS, from_features=False, freeze_backbone=False, epochs=1)
-    other = train(videos.path, make_split(videos, name="videos"), tmp_path / "other", whole)
+    other = make_run(videos, make_split(videos, name="videos"), name="other")
     scans = make_store(name="scans")
     split = make_split(scans, name="scans")
     make_features(scans)
@@ -255,7 +257,7 @@ def test_killed_in_an_epoch_and_resumed_the_weights_are_the_same_bits(
     make_features(store)
     settings = replace(SETTINGS, checkpoint_s=0.0, deterministic=True, optimizer="adam")
     whole = train(store.path, split, tmp_path / "whole", settings)
-    calls, real = iter(range(100)), training._Keeper.on_train_batch_end
+    calls, real = iter(range(100)), Checkpoint.on_train_batch_end
 
     def batch_end(self: object, batch: int, logs: object = None) -> None:
         real(self, batch, logs)
@@ -263,12 +265,12 @@ def test_killed_in_an_epoch_and_resumed_the_weights_are_the_same_bits(
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(training._Keeper, "on_train_batch_end", batch_end)
+        patch.setattr(Checkpoint, "on_train_batch_end", batch_end)
         with pytest.raises(Killed):
             train(store.path, split, tmp_path / "killed", settings)
     said: list[str] = []
     run = train(store.path, split, tmp_path / "killed", settings, resume=True, say=said.append)
-    assert said[0] == "going on at epoch 2, batch 4"
+    assert said[1] == "resuming at epoch 2, batch 4"
     for a, b in zip(load_network(whole)[1].get_weights(), load_network(run)[1].get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -291,6 +293,8 @@ def test_a_run_from_before_there_were_features_still_loads(
     store = make_store()
     run = make_run(store, make_split(store))
     document = json.loads((run / "config.json").read_text())
+    document |= {"format": 1}
+    del document["sha256"]
     del document["settings"]["from_features"], document["data"]["features_digest"]
     (run / "config.json").write_text(json.dumps(document))
     assert load_network(run)[0].settings.from_features is False

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.metrics import evaluate, intervals, score, table
-from model.run import CONFIG
+from model.evaluate import evaluate, table
+from model.metrics import intervals, score
+from model.run_folder import CONFIG
 from pipeline.errors import ConfigError, IntegrityError
 from pipeline.store import Store
 
@@ -118,9 +119,9 @@ def test_the_table_names_every_class(
 def test_another_part_can_be_named(make_store: MakeStore, make_split: MakeSplit, make_run: Callable) -> None:
     store = make_store()
     run = make_run(store, make_split(store))
-    assert evaluate(run, part="train").scores.samples == 9
-    with pytest.raises(IntegrityError, match="its parts are train, val"):
-        evaluate(run, part="test")
+    assert evaluate(run, split="train").scores.samples == 9
+    with pytest.raises(IntegrityError, match="only train, val"):
+        evaluate(run, split="test")
 
 
 def test_another_store_of_the_same_classes_can_be_named(

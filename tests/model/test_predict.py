@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,9 +19,11 @@ from matplotlib.image import imread
 from scipy import ndimage
 
 from cli import main
+from model.loading import load_network
 from model.network import small_net
-from model.predict import Prediction, check_submission, submission, table
-from model.run import Config, Settings, create_run, describe, load_network
+from model.predictions import Prediction, check_submission, submission, table
+from model.run_folder import Config, create_run, describe, read_config, write_config
+from model.settings import Settings
 from model.weights import save_weights
 from pipeline.catalog import load_catalog
 from pipeline.errors import ConfigError
@@ -244,20 +247,24 @@ def test_runs_are_averaged(ct: Path) -> None:
         np.testing.assert_allclose(numbers(result.stdout), np.mean(alone, axis=0), atol=1e-5)
 
 
+def change_data(run: Path, **changes: object) -> Path:
+    """A run as if it had been trained on other data."""
+    config = read_config(run)
+    write_config(run, replace(config, data=replace(config.data, **changes)))
+    return run
+
+
 @pytest.mark.parametrize(
     ("key", "value", "code"),
     [
-        ("classes", ["Focal", "Infiltrative"], "other-classes"),
+        ("classes", ("Focal", "Infiltrative"), "other-classes"),
         ("recipe", {"type": "nifti", "window": [0, 1], **RECIPE}, "other-recipe"),
     ],
 )
 def test_runs_that_do_not_go_together_are_refused(
     run: Path, scan: Path, tmp_path: Path, key: str, value: object, code: str
 ) -> None:
-    other = shutil.copytree(run, tmp_path / "other")
-    config = json.loads((other / "config.json").read_text())
-    config["data"][key] = value
-    (other / "config.json").write_text(json.dumps(config))
+    other = change_data(shutil.copytree(run, tmp_path / "other"), **{key: value})
     result = predict(run, scan, "--with", other)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith(f"{other}: {code}: ")
@@ -350,9 +357,7 @@ def test_a_run_whose_weights_were_changed(run: Path, scan: Path) -> None:
 
 
 def test_a_run_of_a_recipe_from_the_future(run: Path, scan: Path) -> None:
-    config = json.loads((run / "config.json").read_text())
-    config["data"]["recipe"]["crop"] = "body"
-    (run / "config.json").write_text(json.dumps(config))
+    change_data(run, recipe={**read_config(run).data.recipe, "crop": "body"})
     assert told(predict(run, scan)) == (2, "unknown-recipe")
 
 
@@ -370,10 +375,25 @@ def test_neither_file_nor_dataset(run: Path, ct: Path, scan: Path) -> None:
     ]
 
 
-def test_a_path_wins_over_a_dataset_of_its_name(run: Path, ct: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_that_is_also_a_dataset_is_not_guessed_at(
+    run: Path, ct: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(ct.parent)
+    result = predict(run, "ct", "--catalog", ct)
+    assert told(result) == (2, "ambiguous-input")
+    assert "write `./ct`" in result.stderr
+    assert "predicting 4 files" in predict(run, "./ct", "--catalog", ct).stderr
+    named = predict(run, "ct", "--split", "val", "--catalog", ct)  # only a dataset has splits
+    assert "samples of ct" in named.stderr
     shutil.rmtree("cache")
+    ct.write_text("datasets: [")  # files need no catalog
     assert "predicting 4 files" in predict(run, "ct", "--catalog", ct).stderr
+
+
+def test_quiet_prints_no_message_but_the_table_of_predictions(run: Path, scan: Path) -> None:
+    result = predict(run, scan, "-q")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert len(rows_of(result.stdout)) == 1
 
 
 def test_a_folder_without_scans(run: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.stream import batches, integrity_errors, open_part, order, scaled, stream, timed
+from model.stream import batches, integrity_errors, open_samples, order, scaled, stream, timed
 from pipeline.errors import IntegrityError
 from pipeline.store import Store
 
@@ -117,7 +117,7 @@ def test_skipped_batches_are_the_first_ones_and_are_not_read(
     make_store: MakeStore, make_split: MakeSplit
 ) -> None:
     store = make_store()
-    part = open_part(store.path, make_split(store), "train")
+    part = open_samples(store.path, make_split(store), "train")
     whole = first_voxels(batches(part, batch_size=2, seed=5))
     for position in order(part.ids, seed=5, epoch=0)[:4]:
         store.chunk(part.rows[position]).unlink()
@@ -137,7 +137,7 @@ def test_an_unknown_part_is_refused_and_the_known_ones_named(
     make_store: MakeStore, make_split: MakeSplit
 ) -> None:
     store = make_store()
-    with pytest.raises(IntegrityError, match="no part 'test'; its parts are train, val"):
+    with pytest.raises(IntegrityError, match="no split 'test', only train, val"):
         stream(store.path, make_split(store), "test", batch_size=2)
 
 
@@ -204,7 +204,7 @@ def test_damage_between_epochs_stops_the_stream_before_the_sample(
     make_store: MakeStore, make_split: MakeSplit, code: str, epoch: int
 ) -> None:
     store = make_store()
-    part = open_part(store.path, make_split(store), "train")
+    part = open_samples(store.path, make_split(store), "train")
     for before in range(epoch):
         assert len(first_voxels(batches(part, batch_size=2, seed=1, epoch=before))) == 9
     DAMAGE[code](own_copy(store.chunk(7)))
@@ -220,7 +220,7 @@ def test_damage_within_a_later_epoch_is_found(
     make_store: MakeStore, make_split: MakeSplit, code: str
 ) -> None:
     store = make_store(per_class=20)
-    part = open_part(store.path, make_split(store), "train")
+    part = open_samples(store.path, make_split(store), "train")
     assert len(first_voxels(batches(part, batch_size=1))) == 57
     seen: list[float] = []
     with pytest.raises(IntegrityError, match=rf"sample S059\): {code}: "):
@@ -233,9 +233,51 @@ def test_damage_within_a_later_epoch_is_found(
     assert all(seen)
 
 
+def rebuild(make_store: MakeStore, store: Store, *, moment: str) -> None:
+    """Put a store of other volumes in the place of one, as a build does: by two renames."""
+    other = make_store(name="other", seed=1)
+    store.path.rename(store.path.with_name("old"))
+    if moment == "after":
+        other.path.rename(store.path)
+
+
+@pytest.mark.parametrize("moment", ["after", "between"])
+def test_a_store_that_is_rebuilt_meanwhile_is_not_called_damaged(
+    make_store: MakeStore, make_split: MakeSplit, moment: str
+) -> None:
+    store = make_store(per_class=20)
+    samples = open_samples(store.path, make_split(store), "train")
+    seen: list[float] = []
+    with pytest.raises(IntegrityError, match=r"store\.zarr: rebuilt: .* → start again"):
+        consume(
+            batches(samples, batch_size=1),
+            seen,
+            after_the_first=lambda: rebuild(make_store, store, moment=moment),
+        )
+    whole = [float(np.float32(store_volume(store, row)).sum()) for row in samples.rows[: len(seen)]]
+    np.testing.assert_allclose(seen, whole, rtol=1e-5)  # none of the new store
+
+
+def store_volume(store: Store, row: int) -> np.ndarray:
+    """From where the old store lies now."""
+    payload = (store.path.with_name("old") / store.header.chunk_key(row)).read_bytes()
+    return np.frombuffer(payload[:-4], store.header.dtype)
+
+
+def test_damage_of_an_unchanged_store_is_still_damage(make_store: MakeStore) -> None:
+    store = make_store()
+    flip_a_bit(own_copy(store.chunk(3)))
+    for read in (store.read, lambda index: store.read_batch([index])):
+        with pytest.raises(IntegrityError, match="chunk-checksum"):
+            read(3)
+    shutil.rmtree(store.path)
+    with pytest.raises(IntegrityError, match=r"rebuilt: .*or removed"):
+        store.read(3)
+
+
 def test_a_mended_volume_is_read_again(make_store: MakeStore, make_split: MakeSplit) -> None:
     store = make_store()
-    part = open_part(store.path, make_split(store), "train")
+    part = open_samples(store.path, make_split(store), "train")
     whole = first_voxels(batches(part, batch_size=2))
     good = own_copy(store.chunk(7)).read_bytes()
     flip_a_bit(store.chunk(7))
@@ -249,7 +291,7 @@ def test_an_epoch_that_is_left_early_takes_nothing_from_the_next(
     make_store: MakeStore, make_split: MakeSplit
 ) -> None:
     store = make_store()
-    part = open_part(store.path, make_split(store), "train")
+    part = open_samples(store.path, make_split(store), "train")
     whole = first_voxels(batches(part, batch_size=2, seed=1))
     for taken in range(4):
         early = iter(batches(part, batch_size=2, seed=1))
@@ -263,7 +305,7 @@ def test_two_readers_of_one_part_do_not_disturb_each_other(
     make_store: MakeStore, make_split: MakeSplit
 ) -> None:
     store = make_store()
-    part = open_part(store.path, make_split(store), "train")
+    part = open_samples(store.path, make_split(store), "train")
     pairs = list(
         zip(batches(part, batch_size=2, seed=1), batches(part, batch_size=2, seed=2, epoch=1), strict=True)
     )

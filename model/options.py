@@ -1,0 +1,34 @@
+"""The settings of a training as options of a command."""
+
+from collections.abc import Callable
+from dataclasses import Field
+from typing import Any, TypeVar
+
+import click
+
+from model import settings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def settings_options(*names: str) -> Callable[[Command], Command]:
+    """Add the settings of a training, these or all; the command gets None for one that is not given."""
+
+    def add(command: Command) -> Command:
+        for setting in reversed(settings.options(*names)):
+            command = _option(setting)(command)
+        return command
+
+    return add
+
+
+def _option(setting: Field[Any]) -> Callable[[Command], Command]:
+    details = dict(setting.metadata)
+    choices, flags = details.pop("choices", None), details.pop("flags", None)
+    if flags or isinstance(setting.default, bool):
+        details |= {"is_flag": True, "default": None}
+    else:
+        details["type"] = (
+            click.Choice(choices) if choices else str if setting.default is None else type(setting.default)
+        )
+    return click.option(flags or f"--{setting.name.replace('_', '-')}", setting.name, **details)

@@ -1,0 +1,106 @@
+"""The network with what only training needs around it: frozen layers, rotation, optimizer, loss.
+
+The trainer and the network share their layers, so that the network can be saved without the rest.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from model.architectures import architecture, require_backbone
+from model.augment import RandomRotation
+from model.features import check_origin
+from model.loading import build_network
+from model.network import classifier, fix_adapter, freeze_backbone, rematerialized
+from model.run_folder import Data
+from model.settings import STRATEGIES, Settings
+from pipeline.store import Store
+
+# The command line offers the names in `model.settings.OPTIMIZERS`.
+OPTIMIZERS = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}
+
+
+@contextmanager
+def precision(settings: Settings) -> Iterator[None]:
+    """Seed everything, and set Keras' precision while the network is built."""
+    keras.utils.set_random_seed(settings.seed)
+    if settings.deterministic:
+        # For the whole process: TensorFlow has no other switch.
+        tf.config.experimental.enable_op_determinism()
+    before = keras.config.dtype_policy()
+    # Layers take the policy when they are built, so it is set only around that.
+    keras.config.set_dtype_policy("mixed_float16" if settings.mixed_precision else "float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def starting_network(settings: Settings, data: Data, store: Store) -> keras.Model:
+    """The network as a training begins with it; ``store`` holds the volumes or features it reads.
+
+    Raises ConfigError if the network cannot do what the settings ask for, IntegrityError if the
+    features in the store come from another backbone.
+    """
+    _check_possible(settings)
+    net = build_network(settings, data.shape, len(data.classes))
+    if _frozen(settings, data):
+        freeze_backbone(net)
+    if settings.from_features:
+        fix_adapter(net)
+        check_origin(store, net, settings.model)
+    return net
+
+
+def _check_possible(settings: Settings) -> None:
+    wanted = {
+        "--freeze": settings.freeze_backbone is True,
+        "--from-features": settings.from_features,
+        "--remat": settings.remat,
+    }
+    for option, given in wanted.items():
+        if given:
+            require_backbone(settings.model, option=option)
+
+
+def _frozen(settings: Settings, data: Data) -> bool:
+    """By default as in the paper: VGG-16 stays as it is on videos, and is trained on scans."""
+    by_default = data.type == "video" and architecture(settings.model).backbone
+    return by_default if settings.freeze_backbone is None else settings.freeze_backbone
+
+
+def make_trainer(net: keras.Model, settings: Settings) -> keras.Model:
+    """Wrap a network for training and compile that; the network itself stays uncompiled."""
+    body = rematerialized(net) if settings.remat else net
+    if settings.from_features:
+        # The features enter behind the backbone, which is not run at all.
+        body = classifier(net)
+    volume = keras.Input(body.input_shape[1:], name="volume")
+    rotated = volume
+    if STRATEGIES[settings.strategy].rotations:
+        _, _, height, width, _ = net.input_shape
+        rotated = RandomRotation(height, width, angles=settings.angles, seed=settings.seed)(volume)
+    trainer = _Trainer(volume, body(rotated), name="trainer")
+    trainer.compile(
+        optimizer=OPTIMIZERS[settings.optimizer](settings.learning_rate),
+        loss="categorical_crossentropy",
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        jit_compile=settings.jit_compile,
+    )
+    # A checkpoint is restored before the first step, and needs these variables by then.
+    trainer.optimizer.build(trainer.trainable_variables)
+    # Keras makes a metric's variables when it first sees data; a checkpoint needs them before.
+    nothing = tf.one_hot([0], net.output_shape[-1])
+    trainer.compute_metrics(None, nothing, nothing)
+    trainer.reset_metrics()
+    return trainer
+
+
+class _Trainer(keras.Model):  # type: ignore[misc]  # Keras has no types
+    """A model that is built before it is trained."""
+
+    def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
+        """On several devices Keras would read a batch to build by, and fail if its shares are uneven."""
