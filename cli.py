@@ -18,6 +18,7 @@ from model.framework import load_framework
 from model.options import settings_options
 from model.settings import Settings, settings_for
 from pipeline import __version__, console
+from pipeline import options as shared
 
 if TYPE_CHECKING:
     from model.predict import Ensemble
@@ -28,37 +29,6 @@ if TYPE_CHECKING:
     from pipeline.sources import Quarantined
 
 QUARANTINED, DAMAGED = 3, 4
-
-
-_DATASETS = click.argument("names", metavar="[DATASET]...", nargs=-1)
-_FILE = click.Path(path_type=Path, dir_okay=False)
-_ALLOW_MISSING = click.option(
-    "--allow-missing", is_flag=True, help="Quarantine files without a label and labels without a file."
-)
-_WORKERS = click.option(
-    "--workers", type=click.IntRange(min=1), help="Processes (or threads).  [default: all cores]"
-)
-_TIMEOUT = click.option(
-    "--timeout",
-    type=console.FiniteRange(0, 10_000_000, min_open=True),
-    default=600.0,
-    show_default=True,
-    help="Seconds for one source (local workers).",
-)
-_MEMORY_LIMIT = click.option(
-    "--memory-limit",
-    "memory",
-    type=console.MemorySize(),
-    default="auto",
-    show_default=True,
-    help="Memory of one worker, such as 4GB (local workers).",
-)
-
-_STALE_OK = click.option(
-    "--stale-ok", is_flag=True, help="Go on although the catalog asks for another recipe or other classes."
-)
-
-
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -78,16 +48,11 @@ def _datasets(names: tuple[str, ...]) -> "tuple[Dataset, ...]":
     return select(load_catalog(console.settings().catalog), names)
 
 
-# --- check --------------------------------------------------------------------------------------
-
-
 @main.command()
-@_DATASETS
+@shared.DATASETS
 @click.option("--deep", is_flag=True, help="Read every byte, in workers as a build does.")
-@_WORKERS
-@_TIMEOUT
-@_MEMORY_LIMIT
-@_ALLOW_MISSING
+@shared.reading
+@shared.ALLOW_MISSING
 @console.common
 def check(names: tuple[str, ...], deep: bool, workers: int | None, **limits: Any) -> int:
     """Read catalog, labels and headers; report counts, shapes, orientations and problems."""
@@ -105,12 +70,9 @@ def check(names: tuple[str, ...], deep: bool, workers: int | None, **limits: Any
     return QUARANTINED if any(inspection.bad for inspection in inspections) else 0
 
 
-# --- build --------------------------------------------------------------------------------------
-
-
 @main.command()
-@_DATASETS
-@_WORKERS
+@shared.DATASETS
+@shared.WORKERS
 @click.option(
     "--scheduler",
     default="local",
@@ -128,9 +90,9 @@ def check(names: tuple[str, ...], deep: bool, workers: int | None, **limits: Any
     help="Publish nothing if more than this fraction of the sources is bad.",
 )
 @click.option("--strict", is_flag=True, help="Publish nothing if any source is bad: --max-bad 0.")
-@_TIMEOUT
-@_MEMORY_LIMIT
-@_ALLOW_MISSING
+@shared.TIMEOUT
+@shared.MEMORY_LIMIT
+@shared.ALLOW_MISSING
 @console.common
 def build(
     names: tuple[str, ...], workers: int | None, dry_run: bool, strict: bool, max_bad: float, **given: Any
@@ -169,11 +131,8 @@ def _read_by(report: console.Report) -> "Callable[[Result], None]":
     return lambda result: report(result.source_bytes)
 
 
-# --- status and verify --------------------------------------------------------------------------
-
-
 @main.command()
-@_DATASETS
+@shared.DATASETS
 @click.option("--quick", is_flag=True, help="Do not compare the sources' contents.")
 @console.common
 def status(names: tuple[str, ...], quick: bool) -> int:
@@ -186,7 +145,7 @@ def status(names: tuple[str, ...], quick: bool) -> int:
 
 
 @main.command()
-@_DATASETS
+@shared.DATASETS
 @click.option("--quick", is_flag=True, help="Compare sizes only, not bytes.")
 @click.option("--repair", is_flag=True, help="Make again what is damaged; the store stays what it was.")
 @click.option("--strict", is_flag=True, help="Files that do not belong to the store are an error, too.")
@@ -214,11 +173,8 @@ def verify(names: tuple[str, ...], quick: bool, repair: bool, strict: bool) -> i
     return DAMAGED if any(item.damaged or (strict and item.unexpected) for item in found) else 0
 
 
-# --- split --------------------------------------------------------------------------------------
-
-
 @main.command()
-@_DATASETS
+@shared.DATASETS
 @click.option("--check", is_flag=True, help="Find leaks in the split that is there; write nothing.")
 @click.option(
     "--export", metavar="FORMAT", help="Write the split that is there as nnunet, ucf, covidx, monai or csv."
@@ -230,7 +186,7 @@ def verify(names: tuple[str, ...], quick: bool, repair: bool, strict: bool) -> i
     "--fold", type=click.IntRange(min=0), help="Number of the fold that validates; the others train."
 )
 @click.option("--force", is_flag=True, help="Replace a split, or exported lists, that are there.")
-@_STALE_OK
+@shared.STALE_OK
 @console.common
 def split(names: tuple[str, ...], **options: Any) -> int:
     """Divide stores into train, val and test, stratified and grouped, and write the split files."""
@@ -245,21 +201,14 @@ def split(names: tuple[str, ...], **options: Any) -> int:
     return DAMAGED if problems else 0
 
 
-# --- features, train, evaluate ------------------------------------------------------------------
-
-_FOLDER = click.Path(path_type=Path)
-_RUN = click.argument("run", type=_FOLDER)
+_RUN = click.argument("run", type=shared.FOLDER)
 _READ_BY, _FORMS = click.Choice(["local", "threads", "sync"]), click.Choice(["savedmodel", "onnx"])
-_BATCH_SIZE = click.option("--batch-size", type=click.IntRange(min=1), default=2, show_default=True)
-_STALE_OK = click.option(
-    "--stale-ok", is_flag=True, help="Use the store even if the catalog asks for another recipe or classes."
-)
 
 
 @main.command()
 @click.argument("name", metavar="DATASET")
 @settings_options("model", "weights", "seed")
-@_STALE_OK
+@shared.STALE_OK
 @console.common
 def features(name: str, stale_ok: bool, **options: Any) -> int:
     """Store the output of the frozen backbone for a dataset, for `viptt train --from-features`."""
@@ -287,9 +236,9 @@ def features(name: str, stale_ok: bool, **options: Any) -> int:
 @main.command()
 @click.argument("name", metavar="DATASET")
 @settings_options()
-@click.option("--run", "folder", type=_FOLDER, help="Folder of the run.  [default: runs/DATASET]")
+@click.option("--run", "folder", type=shared.FOLDER, help="Folder of the run.  [default: runs/DATASET]")
 @click.option("--resume", is_flag=True, help="Continue the run at its last checkpoint.")
-@_STALE_OK
+@shared.STALE_OK
 @console.common
 def train(name: str, folder: Path | None, resume: bool, stale_ok: bool, **options: Any) -> int:
     """Train a network on the splits train and val of a dataset."""
@@ -323,8 +272,8 @@ def train(name: str, folder: Path | None, resume: bool, stale_ok: bool, **option
 @_RUN
 @click.argument("name", metavar="[DATASET]", required=False)
 @click.option("--split", default="val", show_default=True, help="Name of the split to predict.")
-@_BATCH_SIZE
-@_STALE_OK
+@shared.BATCH_SIZE
+@shared.STALE_OK
 @console.common
 def evaluate(run: Path, name: str | None, stale_ok: bool, **options: Any) -> int:
     """Score a run: kappa, accuracy, F1 of each class, confusion matrix."""
@@ -338,7 +287,7 @@ def evaluate(run: Path, name: str | None, stale_ok: bool, **options: Any) -> int
     from model import evaluate as evaluation
 
     found = evaluation.evaluate(run, say=console.say, **options)
-    _emit_table(asdict(found), evaluation.table(found))
+    console.emit(asdict(found), evaluation.table(found))
     return 0
 
 
@@ -350,27 +299,21 @@ def _load_framework(*, figures: bool = False) -> None:
     load_framework(verbose=console.settings().verbosity > 0, figures=figures)
 
 
-def _emit_table(document: Any, table: str) -> None:
-    """The result as JSON, or as a table unless ``-q`` asks for none."""
-    console.emit(document, "" if console.settings().verbosity < 0 else table)
-
-
-# --- predict ------------------------------------------------------------------------------------
-
-
 @main.command()
 @_RUN
 @click.argument("inputs", metavar="(DATASET|FILE...)", nargs=-1, required=True)
-@click.option("--with", "others", metavar="RUN", multiple=True, type=_FOLDER, help="A run to average with.")
+@click.option(
+    "--with", "others", metavar="RUN", multiple=True, type=shared.FOLDER, help="Another run to average."
+)
 @click.option("--split", help="Name of a split of the dataset.  [default: all samples]")
-@click.option("--out", type=_FILE, help="Write the table there, and a list of quarantined files beside it.")
-@click.option("--submission", type=_FILE, help="Also write lines `NAME.nii.gz,CLASS`, as ImageCLEF takes.")
-@click.option("--explain", type=_FOLDER, help="Folder for a picture of the slices each decision rests on.")
-@_BATCH_SIZE
-@_WORKERS
+@click.option("--out", type=shared.FILE, help="Write the table there, and quarantined files beside it.")
+@click.option("--submission", type=shared.FILE, help="Also write lines `NAME.nii.gz,CLASS` for ImageCLEF.")
+@click.option("--explain", type=shared.FOLDER, help="Folder for pictures of the slices that decide.")
+@shared.BATCH_SIZE
+@shared.WORKERS
 @click.option("--scheduler", type=_READ_BY, default="local", show_default=True, help="Where to read files.")
-@_TIMEOUT
-@_MEMORY_LIMIT
+@shared.TIMEOUT
+@shared.MEMORY_LIMIT
 @console.common
 def predict(
     run: Path,
@@ -441,24 +384,21 @@ def _predict_files(
     return found, new.bad
 
 
-# --- compare and export -------------------------------------------------------------------------
-
-
 @main.command()
-@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=_FOLDER)
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=shared.FOLDER)
 @console.common
 def compare(runs: tuple[Path, ...]) -> int:
     """Show evaluated runs side by side, with the paper's tables."""
     from model import compare as comparison
 
     rows = comparison.compare(runs)
-    _emit_table({"runs": [asdict(row) for row in rows]}, comparison.comparison_table(rows))
+    console.emit({"runs": [asdict(row) for row in rows]}, comparison.comparison_table(rows))
     return 0
 
 
 @main.command()
 @_RUN
-@click.option("--out", required=True, type=_FOLDER, help="Folder, new or empty.")
+@click.option("--out", required=True, type=shared.FOLDER, help="Folder, new or empty.")
 @click.option("--to", "form", type=_FORMS, default="savedmodel", show_default=True, help="Form to write.")
 @console.common
 def export(run: Path, out: Path, form: str) -> int:
@@ -474,11 +414,8 @@ def export(run: Path, out: Path, form: str) -> int:
     return 0
 
 
-# --- demo ---------------------------------------------------------------------------------------
-
-
 @main.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=shared.FOLDER)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of data and weights.")
 @click.option("--no-train", is_flag=True, help="Stop before training, which needs TensorFlow.")
 @console.common

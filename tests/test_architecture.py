@@ -43,7 +43,7 @@ HOMES = {
     "dask": {"pipeline/build/pools.py", "pipeline/build/options.py"},
     "distributed": {"pipeline/build/pools.py", "pipeline/build/options.py"},
     "threadpoolctl": {"pipeline/build/execute.py", "pipeline/build/pools.py"},
-    "click": {"cli.py", "pipeline/console.py", "model/options.py"},
+    "click": {"cli.py", "pipeline/console.py", "pipeline/options.py", "model/options.py"},
     "h5py": {"model/weights.py"},
     "pickletools": {"model/pickled.py"},
     "matplotlib": {"model/plots.py"},
@@ -73,6 +73,7 @@ BELOW = {
     "covidx": GROUND,
     "frames_tree": GROUND,
     "console": GROUND,
+    "options": {"console"},
     "demo": GROUND | {"readers"},
 }
 MAX_FUNCTION_LINES, MAX_FILE_LINES, MEDIAN_FUNCTION_LINES = 40, 400, 10
