@@ -1,6 +1,8 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,11 +48,9 @@ def test_a_comparison_tells_what_evaluating_found(evaluated: Callable[..., Path]
     assert row == "paper, Table 1 no-pt val 184 0.17 – 0.61 0.46 0.00 0.20 0.14"
 
 
-def test_a_run_that_was_not_evaluated_is_refused(evaluated: Callable[..., Path]) -> None:
-    run = evaluated("a")
-    (run / "metrics.json").unlink()
+def test_a_run_that_was_not_evaluated_is_refused(finished: Any) -> None:
     with pytest.raises(ConfigError, match=r"not-evaluated: .* → run `viptt evaluate`"):
-        compare([run])
+        compare([finished.run])
 
 
 def test_runs_on_other_classes_are_refused(evaluated: Callable[..., Path]) -> None:
@@ -59,8 +59,8 @@ def test_runs_on_other_classes_are_refused(evaluated: Callable[..., Path]) -> No
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"scores": 3}'])
-def test_damaged_metrics_are_refused(evaluated: Callable[..., Path], content: str) -> None:
-    run = evaluated("a")
+def test_damaged_metrics_are_refused(finished: Any, tmp_path: Path, content: str) -> None:
+    run = shutil.copytree(finished.run, tmp_path / "run")
     (run / "metrics.json").write_text(content)
     with pytest.raises(IntegrityError, match="metrics-damaged"):
         compare([run])
@@ -69,3 +69,11 @@ def test_damaged_metrics_are_refused(evaluated: Callable[..., Path], content: st
 def test_no_run_is_a_usage_error() -> None:
     with pytest.raises(ConfigError, match="no-runs"):
         compare([])
+
+
+def test_metrics_of_version_0_1_0_call_the_split_a_part(finished: Any, tmp_path: Path) -> None:
+    run = shutil.copytree(finished.run, tmp_path / "run")
+    scores = {"samples": 3, "kappa": 0.5, "accuracy": 0.5, "f1": {"a": None}}
+    (run / "metrics.json").write_text(json.dumps({"part": "test", "scores": scores}))
+    (entry,) = compare([run])
+    assert (entry.split, entry.samples) == ("test", 3)

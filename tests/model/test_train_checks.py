@@ -13,14 +13,23 @@ from typing import Any
 import h5py
 import pytest
 from click.testing import CliRunner, Result
+from test_architectures import toy
 
 from cli import main
+from model.architectures import NETWORKS, Architecture
 from model.settings import Settings
 from model.training import train
 from pipeline.store import Store, open_store, write_store
 
 SMALL = ("--model", "viptt-net-small", "--weights", "none")
+TOY = ("--model", "toy", "--epochs", "1")
 ERROR_LINES = r"([^\n]+: [a-z0-9-]+: [^\n]+ → [^\n]+\n)+"
+
+
+@pytest.fixture(autouse=True)
+def toy_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For trainings of which only the surroundings matter."""
+    monkeypatch.setitem(NETWORKS, "toy", Architecture(toy))
 
 
 def viptt(catalog: Path, *arguments: object) -> Result:
@@ -53,7 +62,7 @@ def test_a_split_of_a_patient_is_refused_and_nothing_is_made(
     groups = [f"P{index // 2}" for index in range(12)]  # S002 validates, S003 trains, both P1
     store = with_rows(make_store(), tmp_path / "grouped.zarr", group=groups)
     catalog = make_catalog(ct=(store, make_split(store)))
-    refused(viptt(catalog, "train", "ct", *SMALL, "--run", tmp_path / "run"), "group-leak")
+    refused(viptt(catalog, "train", "ct", *TOY, "--run", tmp_path / "run"), "group-leak")
     assert not (tmp_path / "run").exists()
 
 
@@ -63,7 +72,7 @@ def test_the_same_bytes_on_both_sides_are_refused(
     hashes = ["f" * 64, *(f"{index:064}" for index in range(1, 11)), "f" * 64]
     store = with_rows(make_store(), tmp_path / "twins.zarr", source_sha256=hashes)
     catalog = make_catalog(ct=(store, make_split(store)))
-    refused(viptt(catalog, "train", "ct", *SMALL, "--run", tmp_path / "run"), "content-leak")
+    refused(viptt(catalog, "train", "ct", *TOY, "--run", tmp_path / "run"), "content-leak")
 
 
 def test_samples_in_no_split_are_refused(
@@ -73,7 +82,7 @@ def test_samples_in_no_split_are_refused(
     ids = [row.id for row in store.rows]
     split = make_split(store, parts={"train": ids[3:11], "val": ids[:3]})
     refused(
-        viptt(make_catalog(ct=(store, split)), "train", "ct", *SMALL, "--run", tmp_path / "run"), "in-no-part"
+        viptt(make_catalog(ct=(store, split)), "train", "ct", *TOY, "--run", tmp_path / "run"), "in-no-part"
     )
 
 
@@ -85,7 +94,7 @@ def test_where_the_catalog_leaves_groups_out_it_is_a_warning(
     document = json.loads(catalog.read_text())
     document["datasets"]["ct"]["split"]["group"] = "none"
     catalog.write_text(json.dumps(document))
-    result = viptt(catalog, "train", "ct", *SMALL, "--epochs", "1", "--run", tmp_path / "run")
+    result = viptt(catalog, "train", "ct", *TOY, "--run", tmp_path / "run")
     assert result.exit_code == 0, result.stderr
     assert "warning: " in result.stderr
     assert "group-leak" in result.stderr
@@ -106,7 +115,7 @@ def stale(make_store: Callable, make_split: Callable, make_catalog: Callable) ->
 
 
 def test_training_on_a_stale_store_needs_stale_ok(stale: Path, tmp_path: Path) -> None:
-    call = ("train", "ct", *SMALL, "--epochs", "1", "--run", tmp_path / "run")
+    call = ("train", "ct", *TOY, "--run", tmp_path / "run")
     refused(viptt(stale, *call), "stale-store")
     result = viptt(stale, *call, "--stale-ok")
     assert result.exit_code == 0, result.stderr
@@ -126,7 +135,7 @@ def test_other_classes_are_stale_too(stale: Path, tmp_path: Path) -> None:
     document["datasets"]["ct"]["recipe"]["window"] = [-1000, 400]
     document["datasets"]["ct"]["classes"].reverse()
     stale.write_text(json.dumps(document))
-    refused(viptt(stale, "train", "ct", *SMALL, "--run", tmp_path / "run"), "stale-store")
+    refused(viptt(stale, "train", "ct", *TOY, "--run", tmp_path / "run"), "stale-store")
 
 
 # --- bad files ----------------------------------------------------------------------------------
@@ -157,7 +166,7 @@ def test_the_steps_of_each_epoch_are_reported(finished: Any, tmp_path: Path) -> 
         bars.append((name, steps, []))
         yield bars[-1][2].append
 
-    settings = Settings(model="viptt-net-small", epochs=1)
+    settings = Settings(model="toy", epochs=1)
     train(finished.store.path, finished.split, tmp_path / "run", settings, bar=bar)
     nbytes = 4 * 32 * 32 * 2
     assert bars == [("epoch 1", 5, [2 * nbytes] * 4 + [nbytes])]
@@ -173,7 +182,7 @@ def test_a_bar_is_drawn_on_a_terminal_alone(
     make_catalog: Callable, finished: Any, tmp_path: Path, terminal: bool
 ) -> None:
     catalog = make_catalog(ct=(finished.store, finished.split))
-    call = ["train", "ct", *SMALL, "--epochs", "1", "--run", str(tmp_path / "run"), "--catalog", str(catalog)]
+    call = ["train", "ct", *TOY, "--run", str(tmp_path / "run"), "--catalog", str(catalog)]
     with redirect_stderr(Terminal() if terminal else io.StringIO()) as told, redirect_stdout(io.StringIO()):
         assert main.main(call, standalone_mode=False) == 0
     assert ("5/5" in told.getvalue()) is terminal
