@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar, Protocol
+from weakref import WeakSet
 
 import dask
-from distributed import Client, LocalCluster, Status
+from distributed import Client, LocalCluster, Nanny, Status
 from distributed.scheduler import KilledWorker
 from distributed.security import Security
 from distributed.utils import get_mp_context
@@ -32,7 +34,8 @@ TEND_SECONDS = 1.0
 START_SECONDS = 60.0  # without any worker, or without the scheduler, until there is no hope
 WORKER_START_SECONDS = 20.0  # of one worker among others, before another one is started instead
 GRACE_SECONDS = 5.0  # after the time limit that a worker enforces on itself
-THREAD_END_SECONDS = 3.0
+END_SECONDS = 5.0  # for a pool to close
+KILL_SECONDS = 0.02
 BATCHES_HELD = 2  # by a local worker: it need not wait for the next one, and loses little when it ends
 SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,
@@ -106,7 +109,7 @@ class ThreadPool:
                 self._batches.get_nowait()
         for _ in self._threads:
             self._batches.put(None)
-        deadline = time.monotonic() + THREAD_END_SECONDS
+        deadline = time.monotonic() + END_SECONDS
         for thread in self._threads:
             thread.join(max(0, deadline - time.monotonic()))
 
@@ -171,6 +174,16 @@ class RemotePool(_ClusterPool):
             raise ResourceError.of("workers", "no-workers", reason, "start it, and build again to go on")
 
 
+class _Nanny(Nanny):
+    """A worker's guard that is known as long as it lives; a cluster knows only those that have started."""
+
+    known: ClassVar[WeakSet["_Nanny"]] = WeakSet()
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.known.add(self)
+
+
 class LocalPool(_ClusterPool):
     """Worker processes of this machine, one job at a time each, under limits of time and memory."""
 
@@ -210,17 +223,25 @@ class LocalPool(_ClusterPool):
             if self._seconds_unchanged(pid, held, now) > patience and held != frozenset():
                 _kill(pid)
 
-    def kill_all(self) -> None:
-        """End every worker at once, whatever it does: what is unfinished is done again by the next build."""
+    def kill_workers(self, until: threading.Event) -> None:
+        """End all workers at once, and those that come yet; the next build does again what is unfinished.
+
+        A stopped worker would not hear that it is to end, and a cluster waits for a worker that starts.
+        """
         for nanny in list(self._cluster.workers.values()):
-            nanny.auto_restart = False
-        for pid in self._pids():
-            _kill(pid)
+            nanny.close_gracefully()  # do not start another worker instead
+
+        def kill() -> None:
+            while not until.wait(KILL_SECONDS):
+                for pid in self._pids():
+                    _kill(pid)
+
+        threading.Thread(target=kill, daemon=True).start()
 
     def _pids(self) -> list[int]:
         """Of all worker processes, also of those that are only starting."""
-        pids = [nanny.pid for nanny in list(self._cluster.workers.values())]
-        return [pid for pid in pids if pid]
+        address = self._cluster.scheduler_address
+        return [nanny.pid for nanny in list(_Nanny.known) if nanny.scheduler_addr == address and nanny.pid]
 
     def _seconds_unchanged(self, pid: int, held: object, now: float) -> float:
         """How long a worker has held just these tasks."""
@@ -249,20 +270,26 @@ def _no_workers(reason: str) -> ResourceError:
 
 @contextmanager
 def _local_pool(options: Options, tell: Tell) -> Iterator[LocalPool]:
+    closed = threading.Event()
     with ExitStack() as stack:
+        stack.callback(closed.set)
         stack.enter_context(dask.config.set(SETTINGS))
         stack.enter_context(_silent())
-        cluster = stack.enter_context(_cluster())
+        cluster = _cluster(stack.enter_context(TemporaryDirectory(prefix="viptt-")))
+        stack.callback(_close, cluster)
         client = stack.enter_context(Client(cluster))
         pool = LocalPool(cluster, client, options, tell)
+        stack.callback(pool.kill_workers, closed)
         cluster.scale(options.workers)
-        try:
-            yield pool
-        finally:
-            pool.kill_all()  # a stopped worker would not hear that it is to end
+        yield pool
 
 
-def _cluster() -> Any:
+def _close(cluster: Any) -> None:
+    with suppress(TimeoutError):  # nothing that it could still wait for matters any more
+        cluster.close(timeout=END_SECONDS)
+
+
+def _cluster(folder: str) -> Any:
     """An embedded cluster without workers yet: processes of one thread each, on the loopback interface."""
     if CAN_FORK:
         get_mp_context().set_forkserver_preload(
@@ -272,6 +299,8 @@ def _cluster() -> Any:
     try:
         return LocalCluster(
             n_workers=0,
+            worker_class=_Nanny,
+            local_directory=folder,
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
