@@ -105,7 +105,7 @@ def _examine_all(
     with TemporaryDirectory(prefix="viptt-") as folder:
         jobs = [
             Examination(
-                sample.source, sample.path, dataset.type, deep, sample.sha256, Path(folder, str(number))
+                sample.source, sample.path, dataset.type, deep, sample.sha256, Path(folder, f"{number}.trace")
             )
             for number, sample in enumerate(samples)
         ]

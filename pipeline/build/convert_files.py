@@ -5,7 +5,7 @@ wants too much memory costs only its file. A volume waits in a temporary folder 
 comes: they come in the order of the files, one at a time.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,12 +106,6 @@ def convert_incoming(
             else:
                 volume = _volume(staging.chunk(file.source), recipe, entry)
                 yield Arrival(file.id, file.source, volume, _warnings(file, recipe, entry))
-
-
-def _results(
-    files: Sequence[Incoming], recipe: Recipe, staging: Staging, options: Options
-) -> Generator[Result, None, None]:
-    return run_jobs(_tasks(files, recipe, staging), options, process)
 
 
 def _warnings(file: Incoming, recipe: Recipe, entry: Entry) -> tuple[Problem, ...]:

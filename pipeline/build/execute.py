@@ -1,27 +1,27 @@
 """Run jobs: in this process, on threads or processes of this machine, or on a Dask cluster.
 
 One loop serves everything that reads sources: builds, repairs, new files, and the deep check. It never
-waits without a limit: every second it looks after its workers.
+waits without a limit: several times a second it looks after its workers.
 """
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable
-from contextlib import nullcontext
-from itertools import islice
+from collections.abc import Callable, Generator, Iterable, Iterator
+from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
 
-from pipeline.build.jobs import Job
+from pipeline.build.batches import Waiting
+from pipeline.build.jobs import Job, Outcome, WorkerLostError
 from pipeline.build.options import Options
-from pipeline.build.pools import Pool, WorkerLostError, open_pool
+from pipeline.build.pools import Pool, open_pool
 from pipeline.build.read_ahead import read_ahead
 from pipeline.build.watchdog import TRIES, cause_of_end, crash, explained, signals_later
 from pipeline.errors import Problem
 
-TICK_SECONDS = 1.0
-MAX_UNANSWERED = 5  # times that a job's answer may be lost with a worker that did nothing wrong
+TICK_SECONDS = 0.1
+MAX_UNANSWERED = 20  # times that a job may be lost with a worker that did not end over it
 
 Found = TypeVar("Found")
 
@@ -39,60 +39,76 @@ def run_jobs(
             for job in read_ahead(jobs):
                 yield work(job)
         return
-    finished = SimpleQueue[Any]()
-    # Dask does not survive an exception at any moment; threads of ours do.
-    threads = options.scheduler == "threads"
-    signals = nullcontext() if threads else signals_later(lambda: finished.put(None))
-    with signals, open_pool(options) as pool:
-        waiting = iter(jobs) if options.remote else read_ahead(jobs)
-        tries: Counter[str] = Counter()
-        under_way: dict[Any, Job] = {}
+    outcomes = SimpleQueue[Outcome | None]()
+    with signals_later(lambda: outcomes.put(None)), open_pool(options, outcomes.put) as pool:
+        run = _Run(jobs if options.remote else read_ahead(jobs), work, pool)
+        while run.goes_on():
+            outcome = _next_outcome(outcomes, pool)
+            if outcome is not None:
+                yield from run.results(outcome)
 
-        def submit(job: Job) -> None:
-            future = pool.submit(work, job)
-            under_way[future] = job
-            future.add_done_callback(finished.put)
 
-        for job in islice(waiting, pool.slots):
-            submit(job)
-        while under_way:
-            future = _next_finished(finished, pool)
-            job = under_way.pop(future)
-            try:
-                result = pool.answer(future)
-            except WorkerLostError:
-                problem = _blame(job, pool, tries)
+def _next_outcome(outcomes: "SimpleQueue[Outcome | None]", pool: Pool) -> Outcome | None:
+    """What came next; nothing, if nothing came for a moment. Raises KeyboardInterrupt after a signal."""
+    pool.tend()
+    try:
+        outcome = outcomes.get(timeout=TICK_SECONDS)
+    except Empty:
+        return None
+    if outcome is None:
+        raise KeyboardInterrupt
+    return outcome
+
+
+class _Run:
+    """Jobs on their way through a pool."""
+
+    def __init__(self, jobs: Iterable[Job], work: Callable[[Any], Any], pool: Pool) -> None:
+        self._waiting, self._work, self._pool = Waiting(jobs, pool.most), work, pool
+        self._numbers = count()
+        self._under_way: dict[int, list[Job]] = {}
+        self._losses: Counter[str] = Counter()  # of workers that ended while they worked on a source
+        self._unanswered: Counter[str] = Counter()  # of workers that held a source beside another one
+
+    def goes_on(self) -> bool:
+        """Give the workers as much as they may hold; whether there is anything to wait for."""
+        while len(self._under_way) < self._pool.slots and self._waiting:
+            number, batch = next(self._numbers), self._waiting.take()
+            self._under_way[number] = batch
+            self._pool.submit(number, self._work, batch)
+        return bool(self._under_way or self._waiting)
+
+    def results(self, outcome: Outcome) -> Iterator[Any]:
+        """Results of a batch; jobs that are worth another try wait again."""
+        batch = self._under_way.pop(outcome.batch, None)
+        if batch is None:  # its results came before its worker was lost
+            return
+        if outcome.error is None:
+            yield from outcome.results
+        elif not isinstance(outcome.error, WorkerLostError):
+            raise outcome.error
+        else:
+            for job in batch:
+                problem = self._blame(job) if self._pool.limits else self._blame_far(batch)
                 if problem is None:
-                    submit(job)
-                    continue
-                result = job.lost(problem)
-            yield result
-            for successor in islice(waiting, 1):
-                submit(successor)
+                    self._waiting.put_back(job)
+                else:
+                    yield job.lost(problem)
 
+    def _blame(self, job: Job) -> Problem | None:
+        """Why a job has no result; nothing if it is worth another try: perhaps it was not the cause."""
+        assert self._pool.limits is not None
+        problem = cause_of_end(job.path, job.trace, self._pool.limits)
+        if problem is None:
+            self._unanswered[job.source] += 1
+            often = self._unanswered[job.source] > MAX_UNANSWERED
+            return crash(job.path, "its worker ended again and again") if often else None
+        self._losses[job.source] += TRIES if explained(job.trace) else 1
+        job.trace.unlink()  # or the next worker's end, before it comes to this source, counts as well
+        return problem if self._losses[job.source] >= TRIES else None
 
-def _next_finished(finished: "SimpleQueue[Any]", pool: Pool) -> Any:
-    """The next future that is done. Raises KeyboardInterrupt when a signal came."""
-    while True:
-        pool.tend()
-        try:
-            future = finished.get(timeout=TICK_SECONDS)
-        except Empty:
-            continue
-        if future is None:
-            raise KeyboardInterrupt
-        return future
-
-
-def _blame(job: Job, pool: Pool, tries: Counter[str]) -> Problem | None:
-    """Why a job has no result; nothing if it is worth another try: its worker ended, perhaps not of it."""
-    if pool.limits is None:  # of somebody else's cluster, which has tried more than one
-        return crash(job.path, "several workers of the cluster ended over it")
-    problem = cause_of_end(job.path, job.trace, pool.limits)
-    if problem is None:
-        tries[f"unanswered {job.source}"] += 1
-        lost = tries[f"unanswered {job.source}"] > MAX_UNANSWERED
-        return crash(job.path, "its worker ended again and again") if lost else None
-    tries[job.source] += TRIES if explained(job.trace) else 1
-    job.trace.unlink()  # or the next worker's end, before it comes to this source, counts as well
-    return None if tries[job.source] < TRIES else problem
+    def _blame_far(self, batch: list[Job]) -> Problem | None:
+        """As above for somebody else's cluster, which has tried several workers and tells no more."""
+        if len(batch) > 1:
+            return None
+        return crash(batch[0].path, "several workers of the cluster ended over it")

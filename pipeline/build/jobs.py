@@ -1,5 +1,6 @@
 """What the executor needs to know of a piece of work."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,3 +24,16 @@ class Job(Protocol):
 
     def lost(self, problem: Problem) -> Any:
         """The result if the source ended its worker."""
+
+
+class WorkerLostError(Exception):
+    """The worker that held a batch of jobs has ended."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a batch of jobs: one result each, in their order, or an error instead of all."""
+
+    batch: int
+    results: tuple[Any, ...] = ()
+    error: BaseException | None = None

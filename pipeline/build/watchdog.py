@@ -15,9 +15,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
-from typing import Any
 
 from pipeline.errors import Problem, ResourceError
 
@@ -45,21 +45,14 @@ class Limits:
     nbytes: int
 
 
-def work_limited(work: Callable[[Any], Any], job: Any, limits: Limits) -> Any:
-    """``work(job)`` in a worker process, which a bad source may end; ``job.trace`` tells how."""
-    with limited(limits, job.trace):
-        return work(job)
-
-
 @contextmanager
 def limited(limits: Limits, trace: Path) -> Iterator[None]:
     """Run a block under limits; ``trace`` is there while it runs, and says why if the process ends.
 
-    Raises ResourceError if the limit of memory does not even hold what the process has already.
+    Raises ResourceError if the limit of memory does not even hold what the process had at its start.
     """
-    check_floor(limits, data_segment())
-    resource.setrlimit(resource.RLIMIT_DATA, (limits.nbytes, resource.getrlimit(resource.RLIMIT_DATA)[1]))
-    with trace.open("w") as file:
+    check_floor(limits, bytes_at_start())
+    with trace.open("w") as file, _memory_limit(limits.nbytes):
         faulthandler.enable(file)
         faulthandler.dump_traceback_later(limits.seconds, exit=True, file=file)
         try:
@@ -68,6 +61,23 @@ def limited(limits: Limits, trace: Path) -> Iterator[None]:
             faulthandler.cancel_dump_traceback_later()
             faulthandler.disable()
     trace.unlink()
+
+
+@contextmanager
+def _memory_limit(nbytes: int) -> Iterator[None]:
+    """Limit the data segment while a block runs: the worker itself, between sources, must never fail."""
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (nbytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+@cache
+def bytes_at_start() -> int:
+    """Bytes of this process before its first source; what earlier ones left behind is no part of it."""
+    return data_segment()
 
 
 def check_floor(limits: Limits, used: int) -> None:

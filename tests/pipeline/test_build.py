@@ -224,7 +224,7 @@ def test_same_bytes_with_the_same_label_are_a_warning(ct):
 
 
 def test_what_a_reader_doubts_is_told_and_stored(ct, write_nifti):
-    volume = np.arange(20 * 18 * 7, dtype=np.float32).reshape(20, 18, 7)
+    volume = np.arange(20 * 18 * 7, dtype=np.float32).reshape(20, 18, 7) - 1000
     volume[3, 4, 5] = np.nan
     write_nifti(ct.parent / "ct/TRN_0002.nii.gz", volume)
     summary = run(ct)

@@ -25,7 +25,8 @@ def cluster(tmp_path_factory):
     """The address of a scheduler, and a function that starts two workers for it."""
     folder = tmp_path_factory.mktemp("cluster")
     address = folder / "scheduler.json"
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     with ExitStack() as stack, (folder / "log").open("w") as log:
 
         def start(*arguments):

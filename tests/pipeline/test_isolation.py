@@ -15,7 +15,7 @@ import cloudpickle
 import pytest
 
 from pipeline.build import Options, build, make_plan
-from pipeline.build.pools import JOBS_HELD
+from pipeline.build.pools import BATCHES_HELD
 from pipeline.catalog import load_catalog
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not see the tests
@@ -156,7 +156,7 @@ def test_a_signal_is_not_lost_wherever_it_comes(tmp_path, ct_dataset, on_sigint,
 
     with pytest.raises(KeyboardInterrupt):
         build(make_plan(dataset, options), options, report=report)
-    assert len(results) <= at + JOBS_HELD * options.workers  # those that were done already
+    assert len(results) <= at + BATCHES_HELD * options.workers  # those that were done already
     assert not dataset.store.exists()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert build(make_plan(dataset, options), options).reused >= at

@@ -1,0 +1,292 @@
+"""Workers that are stopped (SIGSTOP), so that they neither work nor answer nor end by themselves."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import psutil
+import pytest
+from test_chaos import workers_of
+
+from pipeline.build import Options, build, make_plan, pools
+from pipeline.build.execute import run_jobs
+from pipeline.catalog import load_catalog
+from pipeline.errors import Problem
+from pipeline.store import open_store
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not see the tests
+
+TIMEOUT = 3.0
+LONGEST = TIMEOUT + 30
+LONGEST_END = 10.0  # from SIGTERM to the end of a command
+COMMAND = "import sys; from cli import main; main(sys.argv[1:])"
+HANGING = """
+import sys, time
+from pathlib import Path
+from pipeline.build import worker
+
+def hash_file(path):
+    Path(sys.argv[1]).touch()
+    time.sleep(3600)
+
+worker.hash_file = hash_file
+from cli import main
+main(sys.argv[2:])
+"""
+
+
+def stop_once(marker: str) -> None:
+    """Stop this process, unless it or another one has been stopped over the same already."""
+    with suppress(FileExistsError):
+        os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+class Stopping(type(Path())):
+    """A source over which the first worker is stopped that reads it."""
+
+    def stat(self, **options: object) -> os.stat_result:
+        stop_once(f"{os.fspath(self)}.stopped")
+        return os.stat(os.fspath(self))  # noqa: PTH116
+
+
+@pytest.fixture
+def little_grace(monkeypatch):
+    """For workers that only seem to enforce the time limit."""
+    monkeypatch.setattr(pools, "GRACE_SECONDS", 1.0)
+
+
+def hashes(store: Path) -> dict[str, str]:
+    return {row.source: row.sha256 for row in open_store(store).rows}
+
+
+def dataset_and_truth(catalog: Path) -> tuple[Any, dict[str, str]]:
+    """The dataset, and the hash of each volume of an undisturbed build of it."""
+    (dataset,) = load_catalog(catalog).datasets.values()
+    calm = dataset.model_copy(update={"store": dataset.store.with_name("calm.zarr")})
+    build(make_plan(calm, Options(scheduler="sync")), Options(scheduler="sync"))
+    return dataset, hashes(calm.store)
+
+
+def test_a_source_is_tried_elsewhere_when_its_worker_is_stopped(tmp_path, ct_dataset, little_grace):
+    dataset, truth = dataset_and_truth(ct_dataset(tmp_path, scans=12))
+    options = Options(workers=2, timeout=TIMEOUT)
+    plan = make_plan(dataset, options)
+    samples = list(plan.samples)
+    samples[3] = replace(samples[3], path=Stopping(samples[3].path))
+    start = time.monotonic()
+    summary = build(replace(plan, samples=tuple(samples)), options)
+    assert time.monotonic() - start < LONGEST
+    assert Path(f"{samples[3].path}.stopped").exists()
+    assert summary.quarantined == ()
+    assert hashes(dataset.store) == truth
+
+
+# --- a worker that has an answer, and does not give it --------------------------------------------
+
+
+@dataclass(frozen=True)
+class Question:
+    """A job of the smallest kind."""
+
+    source: str
+    path: Path
+    trace: Path
+
+    def lost(self, problem: Problem) -> Problem:
+        return problem
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A result that stops its worker on its way to the driver, once; one that comes is a text."""
+
+    marker: str
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        stop_once(self.marker)
+        return str, (self.marker,)
+
+
+def test_an_answer_that_does_not_come_is_asked_of_another_worker(tmp_path, little_grace):
+    jobs = [Question(str(number), tmp_path / "source", tmp_path / f"{number}.trace") for number in range(6)]
+    awaited, plain = str(tmp_path / "marker"), "plain"
+
+    def work(job: Question) -> object:
+        return Answer(awaited) if job.source == "2" else plain
+
+    start = time.monotonic()
+    found = list(run_jobs(jobs, Options(workers=2, timeout=TIMEOUT), work))
+    assert time.monotonic() - start < LONGEST
+    assert Path(awaited).exists()
+    assert sorted(found) == sorted([awaited] + 5 * [plain])
+
+
+# --- from outside, at any moment ------------------------------------------------------------------
+
+
+@contextmanager
+def stopping(choose: Callable[[], list[psutil.Process]]) -> Iterator[threading.Event]:
+    """Until the block ends, stop the processes that are chosen, some fifty times a second."""
+    ended, stopped = threading.Event(), threading.Event()
+
+    def run() -> None:
+        while not ended.wait(0.02):
+            for worker in choose():
+                with suppress(psutil.NoSuchProcess):
+                    worker.suspend()
+                    stopped.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield stopped
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_a_build_does_not_wait_for_workers_that_are_stopped_after_their_last_result(tmp_path, ct_dataset):
+    dataset, truth = dataset_and_truth(ct_dataset(tmp_path, scans=4))
+    options = Options(workers=2)
+    done = []
+
+    def report(result: object) -> None:
+        done.append(result)
+        if len(done) == len(truth):
+            for worker in workers_of(psutil.Process()):
+                worker.suspend()
+
+    start = time.monotonic()
+    build(make_plan(dataset, options), options, report=report)
+    assert time.monotonic() - start < LONGEST
+    assert hashes(dataset.store) == truth
+
+
+def test_a_worker_that_is_stopped_while_it_starts_holds_nobody(tmp_path, ct_dataset):
+    dataset, truth = dataset_and_truth(ct_dataset(tmp_path, scans=8))
+    options = Options(workers=2, timeout=TIMEOUT)
+    victims: list[psutil.Process] = []
+
+    def first_seen() -> list[psutil.Process]:
+        if not victims:
+            victims.extend(workers_of(psutil.Process())[:1])
+            return victims
+        return []
+
+    start = time.monotonic()
+    with stopping(first_seen) as stopped:
+        build(make_plan(dataset, options), options)
+    assert time.monotonic() - start < LONGEST
+    assert stopped.is_set()
+    assert hashes(dataset.store) == truth
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_fifty_stops_at_drawn_moments(tmp_path, ct_dataset, seed):
+    dataset, truth = dataset_and_truth(ct_dataset(tmp_path, scans=60, size=(64, 64, 40)))
+    options = Options(workers=2, timeout=TIMEOUT)
+    print(f"seed {seed}")
+    moments, seconds = random.Random(seed), []
+    for number in range(50):
+        one = dataset.model_copy(update={"store": tmp_path / f"{number}.zarr"})
+        timer = threading.Timer(moments.uniform(0, 2.5), stop_a_worker, [moments])
+        start = time.monotonic()
+        timer.start()
+        summary = build(make_plan(one, options), options)
+        seconds.append(time.monotonic() - start)
+        timer.cancel()
+        timer.join()
+        assert summary.quarantined == (), f"seed {seed}, build {number}"
+        assert hashes(one.store) == truth, f"seed {seed}, build {number}"
+        assert seconds[-1] < LONGEST, f"seed {seed}, build {number}"
+    print(
+        f"builds of {min(seconds):.1f} to {max(seconds):.1f} s, {sum(s > TIMEOUT for s in seconds)} held up"
+    )
+
+
+def stop_a_worker(moments: random.Random) -> None:
+    workers = workers_of(psutil.Process())
+    if workers:
+        with suppress(psutil.NoSuchProcess):
+            moments.choice(workers).suspend()
+
+
+# --- signals --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def command(*arguments: str, program: str = COMMAND) -> Iterator[psutil.Popen]:
+    process = psutil.Popen(
+        [sys.executable, "-c", program, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield process
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+        process.wait()
+
+
+def seconds_until_ended(process: psutil.Popen) -> float:
+    """From SIGTERM to the end with the exit code that tells of it; no worker is left."""
+    family = process.children(recursive=True)
+    start = time.monotonic()
+    process.terminate()
+    assert process.wait(2 * LONGEST_END) == 128 + signal.SIGTERM
+    seconds = time.monotonic() - start
+    while any(runs(member) for member in family):
+        assert time.monotonic() - start < LONGEST_END
+        time.sleep(0.01)
+    return seconds
+
+
+def runs(process: psutil.Process) -> bool:
+    """An orphan that nobody has waited for stays as a zombie."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.parametrize("arguments", [("build",), ("check", "--deep")], ids=["build", "check"])
+@pytest.mark.parametrize("moment", ["starting", "working"])
+def test_sigterm_ends_a_command_whose_workers_are_stopped(tmp_path, ct_dataset, arguments, moment):
+    """Stopped as soon as they appear, or as soon as both hold a source."""
+    catalog = ct_dataset(tmp_path, scans=4, size=(192, 192, 80))
+    with command(*arguments, "--workers", "2", "--catalog", str(catalog)) as process:
+
+        def choose() -> list[psutil.Process]:
+            workers = workers_of(process)
+            return workers if moment == "starting" or all(map(holds_a_source, workers)) else []
+
+        with stopping(choose) as stopped:
+            assert stopped.wait(60)
+        assert seconds_until_ended(process) < LONGEST_END
+
+
+def holds_a_source(worker: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return any(file.path.endswith(".trace") for file in worker.open_files())
+    return False
+
+
+def test_sigterm_ends_threads_whose_decoder_hangs(tmp_path, ct_dataset):
+    catalog, begun = ct_dataset(tmp_path, scans=4), tmp_path / "begun"
+    arguments = (str(begun), "build", "--scheduler", "threads", "--catalog", str(catalog))
+    with command(*arguments, program=HANGING) as process:
+        while not begun.exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        assert seconds_until_ended(process) < LONGEST_END
