@@ -1,4 +1,4 @@
-"""A new network is one file: the example of CONTRIBUTING.md, built by the name under which it is registered."""
+"""A new network is one file: the example of CONTRIBUTING.md, built by the name that it is registered by."""
 
 from collections.abc import Callable
 from types import ModuleType
