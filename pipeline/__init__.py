@@ -3,4 +3,4 @@
 Never imports TensorFlow or Keras.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -2,12 +2,14 @@
 
 import csv
 import gzip
+import importlib.util
 import os
 import re
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -61,6 +63,25 @@ def ct_dataset() -> Callable[..., Path]:
 def video_dataset() -> Callable[..., Path]:
     """``video_dataset(folder, …)``: dataset ``video``, distinct UCF-style clips; returns the catalog."""
     return _video_dataset
+
+
+@pytest.fixture
+def load_example(tmp_path: Path) -> Callable[[str], ModuleType]:
+    """``load_example(name)``: the file of this name that CONTRIBUTING.md shows, as a module."""
+
+    def load(name: str) -> ModuleType:
+        text = (Path(__file__).resolve().parents[1] / "CONTRIBUTING.md").read_text("utf-8")
+        (code,) = re.findall(rf"<!-- example: {re.escape(name)} -->\n```python\n(.*?)```", text, re.DOTALL)
+        path = tmp_path / name
+        path.write_text(code, "utf-8")
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="session")
