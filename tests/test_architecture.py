@@ -41,7 +41,11 @@ HOMES = {
     "zarr": {"pipeline/store/layout.py", "pipeline/store/open.py"},
     "google_crc32c": {"pipeline/store/chunks.py"},
     "dask": {"pipeline/build/pools.py", "pipeline/build/options.py"},
-    "distributed": {"pipeline/build/pools.py", "pipeline/build/options.py"},
+    "distributed": {
+        "pipeline/build/batch_worker.py",
+        "pipeline/build/options.py",
+        "pipeline/build/pools.py",
+    },
     "threadpoolctl": {"pipeline/build/execute.py", "pipeline/build/pools.py"},
     "click": {"cli.py", "pipeline/console.py", "pipeline/options.py", "model/options.py"},
     "h5py": {"model/weights.py"},

@@ -1,20 +1,16 @@
 """What a build is going to do, known before any source is read."""
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.build.options import Options
-from pipeline.build.reuse import Earlier, published_result, unfinished_result
-from pipeline.build.staging import Entry, Staging
 from pipeline.build.versions import versions
-from pipeline.build.worker import Task
 from pipeline.catalog.schema import Dataset
 from pipeline.files import canonical_json
-from pipeline.sources import Listing, Sample, list_samples, read_quarantine
-from pipeline.store import Header, Store
+from pipeline.sources import Listing, Sample, list_samples
+from pipeline.store import Header
 from pipeline.store.publish import published
 
 
@@ -74,36 +70,3 @@ def plan_json(plan: Plan) -> dict[str, Any]:
 def recipe_hash(recipe: Mapping[str, Any]) -> str:
     """SHA-256 of a recipe's canonical text: half of what decides whether a volume can be used again."""
     return hashlib.sha256(canonical_json(recipe)).hexdigest()
-
-
-def make_tasks(plan: Plan, staging: Staging, previous: Store | None) -> Iterator[Task]:
-    """One task for each sample, with what earlier builds made of its source."""
-    recipe_sha256 = recipe_hash(plan.header.recipe)
-    earlier = _published_results(plan, previous, recipe_sha256)
-    for sample in plan.samples:
-        chunk, journal = staging.chunk(sample.source), staging.journal(sample.source)
-        unfinished = unfinished_result(staging, sample.source)
-        yield Task(
-            source=sample.source,
-            path=sample.path,
-            recipe=plan.dataset.recipe,
-            recipe_sha256=recipe_sha256,
-            chunk=chunk,
-            journal=journal,
-            earlier=(*earlier[sample.source], *filter(None, [unfinished])),
-            wanted_sha256=sample.sha256,
-        )
-
-
-def _published_results(plan: Plan, previous: Store | None, recipe_sha256: str) -> Mapping[str, list[Earlier]]:
-    """What the published store and its quarantine say of each source, under the same recipe."""
-    earlier: defaultdict[str, list[Earlier]] = defaultdict(list)
-    if previous is None or previous.header.recipe != plan.header.recipe:
-        return earlier
-    for index, row in enumerate(previous.rows):
-        earlier[row.source].append(published_result(previous, index, recipe_sha256))
-    if previous.header.created_with == versions():  # another version may read what this one refused
-        for item in read_quarantine(plan.dataset.quarantine_file):
-            entry = Entry(item.source, item.source_sha256, recipe_sha256, "", "{}", item.problem)
-            earlier[item.source].append(Earlier(entry, None))
-    return earlier

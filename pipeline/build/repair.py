@@ -15,8 +15,8 @@ from typing import Any
 from pipeline.build.collect import collect
 from pipeline.build.execute import run_jobs
 from pipeline.build.options import Options
-from pipeline.build.plan import Plan, make_tasks
-from pipeline.build.run import size_text
+from pipeline.build.plan import Plan
+from pipeline.build.run import make_tasks, size_text
 from pipeline.build.staging import Staging, is_in_use, open_staging, remove
 from pipeline.build.worker import Result, process
 from pipeline.catalog.schema import Dataset
