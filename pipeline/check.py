@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.build.collect import source_warnings
 from pipeline.build.execute import run_jobs
 from pipeline.build.options import Options
-from pipeline.build.worker import check_hash, hash_file, source_problem
+from pipeline.build.worker import check_hash, source_problem
 from pipeline.catalog.schema import Dataset
 from pipeline.errors import Problem, SourceError
 from pipeline.readers import SOURCE_TYPES
@@ -42,11 +42,7 @@ class Examined:
     facts: Facts
     statistics: Statistics
     problem: Problem | None = None
-
-    @property
-    def source_bytes(self) -> int:
-        """Bytes of the file."""
-        return self.path.stat().st_size if self.path.is_file() else 0
+    source_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,9 +121,10 @@ def examine(job: Examination) -> Examined:
         if not job.deep:
             return Examined(job.source, job.path, source.inspect(job.path), {})
         if job.wanted_sha256:
-            check_hash(job.path, hash_file(job.path), job.wanted_sha256)
+            check_hash(job.path, source.hash(job.path), job.wanted_sha256)
         reading = source.examine(job.path)
-        return Examined(job.source, job.path, reading.facts, reading.statistics)
+        size = source.size(job.path)
+        return Examined(job.source, job.path, reading.facts, reading.statistics, source_bytes=size)
     except (SourceError, MemoryError) as error:
         return job.lost(source_problem(job.path, error))
 

@@ -135,6 +135,7 @@ class Code(StrEnum):
     NOT_A_CATALOG = ("not-a-catalog", (2,), "the document is no catalog")
     NOT_A_DATASET = ("not-a-dataset", (2,), "a name is no dataset of the catalog")
     NOT_A_LOCAL_FILE = ("not-a-local-file", (2,), "an address stands where a path should")
+    NOT_A_PICTURE = ("not-a-picture", (3,), "a picture cannot be decoded")
     NOT_A_REGULAR_FILE = ("not-a-regular-file", (3,), "a source is a folder, a pipe or a device")
     NOT_A_RUN = ("not-a-run", (2,), "a folder is no run")
     NOT_BUILT = ("not-built", (4,), "a store has not been built")

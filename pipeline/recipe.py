@@ -127,3 +127,16 @@ class VideoRecipe(Recipe):
         if self.frames == "first":
             return range(self.shape[0])
         return range(0, sys.maxsize, 1 if self.frames == "all" else int(self.frames.removeprefix("every ")))
+
+
+class FramesRecipe(VideoRecipe):
+    """Recipe of a folder of frames: a video's, and the ``window`` of 16-bit values that becomes 0 to 1."""
+
+    type = "frames"
+    preset: None = None
+    dtype: Dtype = "float16"
+    window: Annotated[
+        tuple[float, float] | None,
+        AfterValidator(lambda window: window and _rising(window)),
+        Field(exclude_if=lambda window: window is None),
+    ] = None

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SourceError
-from pipeline.recipe import CtRecipe, VideoRecipe
+from pipeline.recipe import CtRecipe, Recipe, VideoRecipe
 from pipeline.siz import Float32, zoom
 
 MAX_NONFINITE = 0.01
@@ -20,8 +20,13 @@ MAX_HOUNSFIELD = 1e6  # 30 times what 16 bits hold, so that every usual padding 
 
 def scale_ct(hounsfield: NDArray[Any], recipe: CtRecipe) -> Float32:
     """Hounsfield units (any shape of three axes) to [0, 1] at the recipe's shape."""
-    low, high = recipe.window
-    zoomed = zoom(hounsfield, recipe.shape, order=recipe.spline_order, clip=recipe.window)
+    return scale_window(hounsfield, recipe, recipe.window)
+
+
+def scale_window(values: NDArray[Any], recipe: Recipe, window: tuple[float, float]) -> Float32:
+    """Values of any unit (depth, height, width) to [0, 1], the ``window``, at the recipe's shape."""
+    low, high = window
+    zoomed = zoom(values, recipe.shape, order=recipe.spline_order, clip=window)
     zoomed -= np.float32(low)
     zoomed *= np.float32(1 / (high - low))
     return np.clip(zoomed, 0, 1, out=zoomed)

@@ -4,15 +4,16 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from pipeline.build.plan import recipe_hash
 from pipeline.build.staging import unfinished
 from pipeline.catalog.schema import Dataset
 from pipeline.errors import IntegrityError, Problem, SourceError
-from pipeline.files import file_sha256
 from pipeline.freshness import check_fresh, differences
-from pipeline.readers.reading import check_regular_file
+from pipeline.readers.content import signatures
+from pipeline.readers.reading import SourceType
 from pipeline.sources import Listing, Sample, list_samples, read_quarantine
 from pipeline.store import Header, Row, Store, is_store, open_store
 from pipeline.store.verify import check_sizes
@@ -98,7 +99,7 @@ def _stale_reasons(
     alone = sorted({item.source for item in listing.quarantined} - set(quarantined) - set(rows))
     yield from _reason("a file without a label, or a label without a file", alone)
     if not quick:
-        yield from _content_reasons(listing.samples, rows, quarantined)
+        yield from _content_reasons(dataset.source_type, listing.samples, rows, quarantined)
 
 
 def _header_reasons(dataset: Dataset, header: Header) -> Iterator[str]:
@@ -122,13 +123,16 @@ def _sample_reasons(
 
 
 def _content_reasons(
-    samples: tuple[Sample, ...], rows: Mapping[str, Row], quarantined: Mapping[str, str]
+    source: SourceType,
+    samples: tuple[Sample, ...],
+    rows: Mapping[str, Row],
+    quarantined: Mapping[str, str],
 ) -> Iterator[str]:
     stored = {**quarantined, **{source: row.source_sha256 for source, row in rows.items()}}
     compared = [sample for sample in samples if sample.source in stored]
     # Hashing releases the interpreter's lock, so that threads share the cores.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        hashes = list(pool.map(_hash, compared))
+        hashes = list(pool.map(partial(_hash, source), compared))
     changed = [
         sample.source
         for sample, sha256 in zip(compared, hashes, strict=True)
@@ -137,12 +141,12 @@ def _content_reasons(
     yield from _reason("other content", changed)
 
 
-def _hash(sample: Sample) -> str:
+def _hash(source: SourceType, sample: Sample) -> str:
     """The source's hash, or "" where it cannot be read, as in the quarantine."""
     try:
-        check_regular_file(sample.path)
-        return file_sha256(sample.path)
-    except (SourceError, OSError):
+        signatures(source.files(sample.path))
+        return source.hash(sample.path)
+    except SourceError:
         return ""
 
 

@@ -32,6 +32,7 @@ HOMES = {
     "isal": {"pipeline/readers/nifti.py"},
     "av": {"pipeline/readers/video.py", "pipeline/readers/video_frames.py"},
     "cv2": {
+        "pipeline/readers/frames.py",
         "pipeline/readers/video_frames.py",
         "pipeline/crop.py",
         "pipeline/ssim.py",
@@ -63,7 +64,7 @@ BELOW = {
     "recipe": GROUND,
     "scale": ARRAYS | GROUND | {"recipe"},
     **dict.fromkeys(PRESETS, ARRAYS | {"recipe"}),
-    "readers": ARRAYS | GROUND | PRESETS | {"recipe", "scale"},
+    "readers": ARRAYS | GROUND | PRESETS | {"frames_tree", "recipe", "scale"},
     "convert": {"readers", "recipe", "siz"},
     "store": GROUND,
     "freshness": GROUND | {"store"},

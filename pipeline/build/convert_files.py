@@ -22,9 +22,10 @@ from pipeline.build.staging import FOLDERS, Entry, Staging
 from pipeline.build.worker import Result, Task, process
 from pipeline.errors import ConfigError, Problem, ResourceError
 from pipeline.readers import SOURCE_TYPES
+from pipeline.readers.reading import SourceType
 from pipeline.recipe import Recipe
 from pipeline.sources import Quarantined
-from pipeline.sources.discover import check_names, find_sources, sample_ids
+from pipeline.sources.discover import check_names, find_files, find_stacks, sample_ids
 from pipeline.store import read_chunk
 
 Nameless = tuple[Quarantined, ...]
@@ -54,26 +55,30 @@ def list_incoming(paths: Sequence[Path], type_: str) -> tuple[tuple[Incoming, ..
     A folder stands for all sources of the type below it, sorted. Of other paths, only the content
     says what they are, when they are read. Raises ConfigError for a folder without sources.
     """
-    suffixes = SOURCE_TYPES[type_].suffixes
+    source_type = SOURCE_TYPES[type_]
     files: dict[Path, str] = {}
     nameless: list[Quarantined] = []
     for path in paths:
-        folder, names = _sources(path, suffixes)
+        folder, names = _sources(path, source_type)
         names, unwritable = check_names(folder, names)
         nameless += unwritable
         for name in names:
             files.setdefault((folder / name).absolute(), (folder / name).as_posix())
-    ids = sample_ids(list(files.values()), suffixes)
+    ids = sample_ids(list(files.values()), source_type.endings)
     return tuple(Incoming(sample, source) for source, sample in ids.items()), tuple(nameless)
 
 
-def _sources(path: Path, suffixes: tuple[str, ...]) -> tuple[Path, list[str]]:
-    """A folder and the names of the sources below it; or the folder and the name of one file."""
-    if not path.is_dir() or path.name.lower().endswith(suffixes):
+def _sources(path: Path, type_: SourceType) -> tuple[Path, list[str]]:
+    """A folder and the names of the sources below it; or the folder and the name of one source."""
+    if (
+        not path.is_dir()
+        or path.name.lower().endswith(type_.suffixes)
+        or (type_.folder and type_.files(path))
+    ):
         return path.parent, [path.name]
-    names = find_sources(path, suffixes)
+    names = list((find_stacks if type_.folder else find_files)(path, type_.suffixes).sources)
     if not names:
-        reason = f"no file below it ends in {', '.join(suffixes)}"
+        reason = f"no file below it ends in {', '.join(type_.suffixes)}"
         raise ConfigError.of(path, "no-sources", reason, "name a folder with sources, or the files")
     return path, names
 

@@ -5,14 +5,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from pipeline.build.plan import Plan, plan_json
 from pipeline.build.reuse import RETRIED
 from pipeline.build.versions import converter_of
-from pipeline.build.worker import hash_file
 from pipeline.errors import SourceError
-from pipeline.readers.reading import check_regular_file
+from pipeline.readers.content import signatures
+from pipeline.readers.reading import SourceType
 from pipeline.sources import Quarantined, Sample, read_quarantine
 from pipeline.store import Row, Store
 from pipeline.store.publish import published
@@ -44,7 +45,7 @@ def preview(plan: Plan) -> Preview:
     rows = {row.source: row for row in store.rows} if store else {}
     refused = {item.source: item for item in read_quarantine(plan.dataset.quarantine_file)} if store else {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        hashes = list(pool.map(_hash, plan.samples))
+        hashes = list(pool.map(partial(_hash, plan.dataset.source_type), plan.samples))
     reasons = Counter(
         REFUSED
         if _still_refused(refused.get(sample.source), sha256)
@@ -72,10 +73,10 @@ def _reason(plan: Plan, store: Store | None, row: Row | None, sha256: str) -> st
     return KEPT if converter_of(row.made_with) == plan.dataset.source_type.converter else "another converter"
 
 
-def _hash(sample: Sample) -> str:
+def _hash(source: SourceType, sample: Sample) -> str:
     try:
-        check_regular_file(sample.path)
-        return hash_file(sample.path)
+        signatures(source.files(sample.path))
+        return source.hash(sample.path)
     except SourceError:
         return ""
 

@@ -26,7 +26,7 @@ class Plan:
     @property
     def source_bytes(self) -> int:
         """Bytes of all sources, on disk."""
-        return sum(sample.path.stat().st_size for sample in self.samples if sample.path.is_file())
+        return sum(self.dataset.source_type.size(sample.path) for sample in self.samples)
 
     @property
     def store_bytes(self) -> int:

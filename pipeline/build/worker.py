@@ -1,6 +1,5 @@
 """One unit of work: one source to one chunk file and one line of the journal. Runs in any worker."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +8,9 @@ from pipeline.build.staging import Entry, write_entry
 from pipeline.build.versions import made_with
 from pipeline.convert import convert
 from pipeline.errors import ConfigError, Problem, ResourceError, SourceError
-from pipeline.files import canonical_json, file_sha256
+from pipeline.files import canonical_json
 from pipeline.readers import SOURCE_TYPES
-from pipeline.readers.reading import check_regular_file
+from pipeline.readers.content import Signature, signatures
 from pipeline.recipe import Recipe
 from pipeline.store import write_chunk
 
@@ -57,15 +56,16 @@ def process(task: Task) -> Result:
     """
     sha256 = ""
     try:
-        check_regular_file(task.path)
-        before = _signature(task.path)
-        sha256 = hash_file(task.path)
+        source = SOURCE_TYPES[task.recipe.type]
+        before = signatures(source.files(task.path))
+        size = sum(signature.size for signature in before)
+        sha256 = source.hash(task.path)
         check_hash(task.path, sha256, task.wanted_sha256)
-        key = Key(sha256, task.recipe_sha256, SOURCE_TYPES[task.recipe.type].converter)
+        key = Key(sha256, task.recipe_sha256, source.converter)
         for earlier in task.earlier:
             if reusable(earlier, key, task.recipe.volume_bytes):
-                return Result(earlier.entry, earlier.chunk, True, before.size)
-        result = Result(_converted(task, key, before), task.chunk, False, before.size)
+                return Result(earlier.entry, earlier.chunk, True, size)
+        result = Result(_converted(task, key, before), task.chunk, False, size)
     except (ConfigError, ResourceError, KeyboardInterrupt):
         raise
     except Exception as error:  # noqa: BLE001 - a bad source costs only itself, whatever its decoder raises
@@ -75,16 +75,6 @@ def process(task: Task) -> Result:
     return result
 
 
-def hash_file(path: Path) -> str:
-    """SHA-256 of a source's bytes. Raises SourceError if it cannot be read."""
-    try:
-        return file_sha256(path)
-    except OSError as error:
-        raise SourceError.of(
-            path, "unreadable", str(error.strerror), "fix its permissions or its disk"
-        ) from None
-
-
 def check_hash(path: Path, sha256: str, wanted: str) -> None:
     """Raises SourceError with code hash-mismatch if a source's hash is not the wanted one ("": any)."""
     if wanted and sha256 != wanted:
@@ -92,10 +82,10 @@ def check_hash(path: Path, sha256: str, wanted: str) -> None:
         raise SourceError.of(path, "hash-mismatch", reason, "fetch it again, or correct the table")
 
 
-def _converted(task: Task, key: Key, before: "_Signature") -> Entry:
+def _converted(task: Task, key: Key, before: tuple[Signature, ...]) -> Entry:
     """Convert a source and write its chunk; its bytes must still be those that were hashed."""
     conversion = convert(task.path, task.recipe)
-    if _signature(task.path) != before:
+    if signatures(SOURCE_TYPES[task.recipe.type].files(task.path)) != before:
         reason = "it changed while it was read"
         raise SourceError.of(task.path, "changed-during-read", reason, "build again")
     return Entry(
@@ -107,25 +97,6 @@ def _converted(task: Task, key: Key, before: "_Signature") -> Entry:
         made_with=made_with(key.converter),
         statistics=canonical_json(conversion.statistics).decode(),
     )
-
-
-@dataclass(frozen=True)
-class _Signature:
-    """What changes when a file is replaced or written: size and times (ns) of its inode.
-
-    The time of the last change of the inode is the one that no program can set back.
-    """
-
-    size: int
-    modified: int
-    changed: int
-    inode: tuple[int, int]
-
-
-def _signature(path: Path) -> _Signature:
-    status = os.stat(path)  # noqa: PTH116 - follows a link, as reading does
-    inode = (status.st_dev, status.st_ino)
-    return _Signature(status.st_size, status.st_mtime_ns, status.st_ctime_ns, inode)
 
 
 def source_problem(path: Path, error: Exception) -> Problem:

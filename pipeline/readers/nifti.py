@@ -29,8 +29,9 @@ from numpy.typing import NDArray
 
 from pipeline.errors import SourceError
 from pipeline.preset_2021 import scale_ct_2021, unlike_2021
+from pipeline.readers.content import check_regular_file
 from pipeline.readers.orientation import FETCH, Float64, affine_of, axes_of, canonical_view
-from pipeline.readers.reading import Facts, Reading, SourceType, Statistics, check_regular_file, check_size
+from pipeline.readers.reading import Facts, Reading, SourceType, Statistics, check_size
 from pipeline.recipe import CtRecipe
 from pipeline.scale import finite, in_range, scale_ct
 from pipeline.statistics import describe

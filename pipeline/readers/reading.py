@@ -1,6 +1,5 @@
 """What every reader gives, and the gate that every source passes before a decoder sees it."""
 
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SourceError
+from pipeline.readers.content import files_in, hash_file, hash_folder
 from pipeline.recipe import Recipe
 
 MAX_VALUES = 1 << 31
@@ -35,7 +35,8 @@ class Reading:
 class SourceType:
     """Everything that the program knows of one type of source; the types stand in ``SOURCE_TYPES``.
 
-    ``suffixes`` are lower-case ends of file names. ``recipe`` is the class of its recipes, whose defaults
+    ``suffixes`` are lower-case ends of file names. A source is one such file, or with ``folder`` a folder
+    that directly holds such files. ``recipe`` is the class of its recipes, whose defaults
     are the type's. ``inspect`` gives the facts of a file without its pixels; ``examine`` reads every byte for
     facts and statistics; ``convert`` gives values in [0, 1] at the recipe's shape. ``kind`` is the fact by
     which files are counted.
@@ -52,23 +53,27 @@ class SourceType:
     kind: str
     converter: int
     doubts: Callable[[Statistics, Facts], list[str]]
+    folder: bool = False
 
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """What a source's own name ends in, and its id does not."""
+        return () if self.folder else self.suffixes
 
-def check_regular_file(path: Path) -> None:
-    """Let only regular, non-empty files pass (links to them too): a pipe or a device would block.
+    def files(self, path: Path) -> tuple[Path, ...]:
+        """The files of a source, sorted by name. Raises SourceError if its folder cannot be read."""
+        return files_in(path, self.suffixes) if self.folder else (path,)
 
-    Raises SourceError with code not-a-regular-file, unreadable or empty-file.
-    """
-    try:
-        status = path.stat()
-    except OSError as error:
-        code = "unreadable" if isinstance(error, PermissionError) else "not-a-regular-file"
-        raise SourceError.of(path, code, str(error.strerror), "replace it by the file itself") from None
-    if not stat.S_ISREG(status.st_mode):
-        reason = "it is a folder, a pipe or a device"
-        raise SourceError.of(path, "not-a-regular-file", reason, "replace it by the file itself")
-    if status.st_size == 0:
-        raise SourceError.of(path, "empty-file", "it has 0 bytes", "fetch or export it again")
+    def hash(self, path: Path) -> str:
+        """SHA-256 of a source's bytes, or of a folder's names and bytes. Raises SourceError."""
+        return hash_folder(self.files(path)) if self.folder else hash_file(path)
+
+    def size(self, path: Path) -> int:
+        """Bytes of a source on disk; 0 for one that cannot be read."""
+        try:
+            return sum(file.stat().st_size for file in self.files(path) if file.is_file())
+        except SourceError:
+            return 0
 
 
 def check_size(path: Path, shape: tuple[int, ...]) -> None:

@@ -31,7 +31,8 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from pipeline.errors import SourceError
-from pipeline.readers.reading import MAX_VALUES, Facts, Reading, check_regular_file, check_size
+from pipeline.readers.content import check_regular_file
+from pipeline.readers.reading import MAX_VALUES, Facts, Reading, check_size
 from pipeline.readers.video_frames import AS_STORED, Luma, LumaReader, Orientation, Sides, orientation_of
 
 SUFFIXES = (".avi", ".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".mpeg", ".mpg", ".flv", ".gif")

@@ -57,6 +57,15 @@ def find_files(folder: Path, suffixes: tuple[str, ...]) -> Found:
     return Found(tuple(sorted(sources)), tuple(sorted(others)))
 
 
+def find_stacks(folder: Path, suffixes: tuple[str, ...]) -> Found:
+    """Folders below a folder that directly hold files with one of the suffixes, and all other files."""
+    found = find_files(folder, suffixes)
+    homes = {PurePosixPath(path).parent.as_posix() for path in found.sources} - {"."}
+    # What lies in the folder itself belongs to no stack.
+    loose = [path for path in found.sources if "/" not in path]
+    return Found(tuple(sorted(homes)), tuple(sorted((*found.others, *loose))))
+
+
 def count_suffixes(paths: Iterable[str]) -> dict[str, int]:
     """How many files end in each suffix, in lower case ("": none), the most frequent first.
 

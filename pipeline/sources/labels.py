@@ -97,7 +97,7 @@ def label_by_table(
     fault of the table.
     """
     lines, warnings = unique_lines(read_table(labels))
-    matched = _match(lines, _by_name((*ids, *excluded), dataset.source_type.suffixes))
+    matched = _match(lines, _by_name((*ids, *excluded), dataset.source_type.endings))
     wanted = {source: line for source, line in matched.lines.items() if source in ids}
     # A line of another class keeps its source from being one without a label.
     other_lines = [line for line in (*wanted.values(), *matched.missing) if line.label not in dataset.classes]

@@ -16,6 +16,7 @@ from pipeline.sources.discover import (
     choose,
     count_suffixes,
     find_files,
+    find_stacks,
     sample_ids,
 )
 from pipeline.sources.labels import label_by_path, label_by_table, misspelt_labels, no_match, other_type
@@ -46,11 +47,12 @@ def list_samples(dataset: Dataset, *, allow_missing: bool = False) -> Listing:
 
 def _list(dataset: Dataset) -> tuple[Listing, int]:
     """What there is, and the number of sources that should have a label."""
-    found = find_files(dataset.path, dataset.source_type.suffixes)
+    source = dataset.source_type
+    found = (find_stacks if source.folder else find_files)(dataset.path, source.suffixes)
     # Names come first: globs, ids and labels may rely on text that can be printed and stored.
     sources, badly_named = check_names(dataset.path, list(found.sources))
     sources, excluded = choose(sources, dataset)
-    ids = sample_ids(sources, dataset.source_type.suffixes)
+    ids = sample_ids(sources, source.endings)
     problems = list(ambiguous_ids(dataset.path, ids))
     if problems:
         raise ConfigError(*problems)
