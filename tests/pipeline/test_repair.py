@@ -81,9 +81,7 @@ def test_a_store_of_some_samples_stays_one_of_some(ct, store):
     run(ct, limit=3)
     before = tree(store)
     damage_volumes(store, 1)
-    result = viptt(ct, "verify", "--repair")
-    assert (result.exit_code, tree(store)) == (0, before)
-    assert "1 volumes made again, 2 kept" in result.stderr
+    repairs(ct, before, converted=1)
 
 
 def test_a_store_without_the_unlabelled_is_repaired(ct, store, write_nifti):
@@ -91,8 +89,7 @@ def test_a_store_without_the_unlabelled_is_repaired(ct, store, write_nifti):
     run(ct, allow_missing=True)
     before = tree(store)
     damage_volumes(store, 5)
-    result = viptt(ct, "verify", "--repair")
-    assert (result.exit_code, tree(store)) == (0, before)
+    repairs(ct, before, converted=1)
 
 
 @pytest.mark.parametrize(
@@ -242,6 +239,7 @@ def test_a_damaged_root_is_told_and_repaired_by_the_commands(ct, store, damage: 
     status = viptt(ct, "status")
     assert (status.exit_code, "ct: damaged" in status.stdout) == (4, True)
     assert viptt(ct, "verify").exit_code == 4
-    assert viptt(ct, "verify", "--repair").exit_code == 0
-    assert tree(store) == before
+    result = viptt(ct, "verify", "--repair")
+    assert (result.exit_code, tree(store)) == (0, before)
+    assert "0 volumes made again, 6 kept" in result.stderr
     assert viptt(ct, "status").exit_code == 0

@@ -252,7 +252,7 @@ def test_given_parts_keep_their_order_and_are_checked():
 def test_unknown_methods_are_refused():
     with pytest.raises(ConfigError, match=r"split-method.*use one of stratified-grouped-hash-1"):
         make_split(grouped_store(), fractions=USUAL, method="random")
-    with pytest.raises(ConfigError, match="name two parts"):
+    with pytest.raises(ConfigError, match="makes two splits"):
         make_split(grouped_store(), fractions=THREE, method="viptt-2021")
 
 

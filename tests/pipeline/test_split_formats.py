@@ -191,7 +191,7 @@ def test_exports_that_have_no_place_for_a_part_are_refused(tmp_path):
     store = clips()
     split = make_split(store, fractions={"train": 0.5, "val": 0.3, "calibration": 0.2})
     for form in ("nnunet", "monai"):
-        with pytest.raises(ConfigError, match="no place for the parts"):
+        with pytest.raises(ConfigError, match="no place for the splits"):
             export_split(split, store, form, tmp_path)
     with pytest.raises(ConfigError, match="use one of nnunet, ucf"):
         export_split(split, store, "arff", tmp_path)

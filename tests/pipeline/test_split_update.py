@@ -180,13 +180,17 @@ def test_two_datasets_are_not_exported_to_one_file(ct):
 # --- files of others ----------------------------------------------------------------------------
 
 
+CONTENTS = [b"", b"id,label\n", b"{", b"\xff\xfe", b"[1, 2]", b'{"store_digest": 1, "notes": []}', None]
+
+
 @pytest.mark.parametrize("force", [[], ["--force"]])
-@pytest.mark.parametrize(
-    "name", ["ct/labels.csv", "data_catalog.yaml", "ct/TRN_0000.nii.gz", "notes.json", "ct"]
-)
-def test_a_file_that_is_no_split_is_never_replaced(ct, name, force):
-    (ct.parent / "notes.json").write_text('{"store_digest": 1, "notes": []}')
-    ct.write_text(ct.read_text().replace("splits/ct.json", name))
+@pytest.mark.parametrize("content", CONTENTS)
+def test_what_is_no_split_is_never_replaced(ct, file, content, force):
+    file.parent.mkdir()
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
     refuses(ct, "not-ours", 4, *force)
 
 
