@@ -306,7 +306,7 @@ def _cluster(folder: str) -> Any:
             host="127.0.0.1",
             protocol="tls://",
             security=Security.temporary(),
-            dashboard_address=None,
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},  # any free port
             memory_limit=0,  # each job has a limit of its own, which fails it instead of pausing a worker
             silence_logs="CRITICAL",
         )
