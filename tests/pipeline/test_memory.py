@@ -13,14 +13,14 @@ from test_stopped_workers import COMMAND, Question
 
 from pipeline.build import Options, build, default_workers, make_plan, options
 from pipeline.build.execute import run_jobs
-from pipeline.build.watchdog import Limits, limited
+from pipeline.build.watchdog import SPARE_BYTES, Limits, data_segment, limited
 from pipeline.catalog import load_catalog
 from pipeline.errors import ResourceError
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not see the tests
 
 LONGEST = 30.0
-MB = 10**6
+LIMIT = 1 << 30
 
 
 @pytest.mark.parametrize("limit", ["10MB", "100MB", "150MB"])
@@ -74,17 +74,17 @@ def test_a_worker_is_limited_only_while_it_works(tmp_path):
 
 
 def hoard(job: Question) -> int:
-    """Take memory, and keep it when the source is done, as a decoder's cache may."""
-    resource.kept = [*getattr(resource, "kept", []), bytearray(int(job.source) * MB)]
+    """Take nearly all memory that there is, and keep it, as a decoder's cache may."""
+    if job.source == "0":
+        resource.kept = bytearray(LIMIT - data_segment() - SPARE_BYTES // 2)
     return os.getpid()
 
 
 def test_what_earlier_sources_left_behind_does_not_end_a_build(tmp_path):
     """Only a worker that had too little at its start is refused."""
-    sources = ["400", "0", "1", "2", "3", "4"]
-    jobs = [Question(source, tmp_path / source, tmp_path / f"{source}.trace") for source in sources]
-    found = list(run_jobs(jobs, Options(workers=1, memory="800MB"), hoard))
-    assert len(found) == len(sources)
+    jobs = [Question(str(number), tmp_path / "x", tmp_path / f"{number}.trace") for number in range(6)]
+    found = list(run_jobs(jobs, Options(workers=1, memory=str(LIMIT)), hoard))
+    assert len(found) == len(jobs)
     assert len(set(found)) == 1
 
 
