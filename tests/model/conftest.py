@@ -15,7 +15,7 @@ from model.run_folder import Config, create_run, describe
 from model.settings import Settings
 from model.training import train
 from model.weights import save_weights
-from pipeline.catalog import RECIPES
+from pipeline.readers import SOURCE_TYPES
 from pipeline.store import Header, Row, Store, open_store, write_chunk, write_store
 
 CLASSES = ("Infiltrative", "Focal", "Tuberculoma")
@@ -70,7 +70,7 @@ def _stores_in(folder: Path) -> Callable[..., Store]:
                 )
             )
         free = {"shape": shape, "dtype": dtype} | ({"preset": preset} if preset else {})
-        recipe = {"type": type_, **RECIPES[type_].model_validate(free).model_dump(mode="json")}
+        recipe = {"type": type_, **SOURCE_TYPES[type_].recipe.model_validate(free).model_dump(mode="json")}
         tree = folder / f"{name}.zarr"
         write_store(tree, Header(name, recipe, tuple(classes), {}), rows, chunks)
         return open_store(tree)
