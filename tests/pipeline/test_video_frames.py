@@ -25,6 +25,8 @@ from pipeline.readers import SOURCE_TYPES, video
 from pipeline.readers.video import inspect, read
 from pipeline.recipe import VideoRecipe
 
+pytestmark = pytest.mark.unit
+
 FULL = 2  # of AVColorRange
 LOSSY = 24  # levels that a codec of the nineties may be off at a bit rate for telephones
 
