@@ -5,13 +5,15 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 READY := $(VENV)/ready
 
-.PHONY: help setup demo test slow lint types check bench schema pins
+.PHONY: help setup demo unit test slow coverage lint types check bench schema pins
 
 help:
 	@echo "make setup   virtual environment with the pinned versions"
 	@echo "make demo    generate data, then check, build, split, train, evaluate"
-	@echo "make test    the tests"
+	@echo "make unit    the tests without TensorFlow and other processes: under a minute"
+	@echo "make test    all tests but the slow ones"
 	@echo "make slow    the tests that take longer"
+	@echo "make coverage  which lines make test runs, as a table"
 	@echo "make check   what CI runs: lint, types, test, slow, demo"
 	@echo "make bench   the benchmarks, as ratios within one run"
 	@echo "make pins    resolve requirements.txt anew (needs uv)"
@@ -30,11 +32,17 @@ demo: setup
 	rm -rf demo
 	$(BIN)/viptt demo demo
 
+unit: setup
+	$(BIN)/python -m pytest -m "unit and not slow" --ignore=tests/model
+
 test: setup
 	$(BIN)/python -m pytest -m "not slow"
 
 slow: setup
 	$(BIN)/python -m pytest -m slow
+
+coverage: setup
+	$(BIN)/python -m pytest -q -m "not slow" --cov --cov-report=term:skip-covered
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -18,10 +18,11 @@ from scipy import ndimage
 
 from pipeline.catalog import load_catalog
 from pipeline.catalog.schema import Dataset
-from pipeline.convert import convert, scale_ct
+from pipeline.convert import convert
 from pipeline.demo import write_demo
 from pipeline.readers import nifti
 from pipeline.recipe import CtRecipe, VideoRecipe
+from pipeline.scale import scale_ct
 from pipeline.sources import list_samples
 
 PRESET = "viptt-2021"

@@ -5,9 +5,10 @@ import gzip
 import importlib.util
 import os
 import re
+import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +18,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import yaml
+from hypothesis import settings
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.errors import Problem, VipttError
@@ -25,6 +27,57 @@ ERROR_LINE = re.compile(r"\S.*?: [a-z0-9-]+: \S.* → \S.*")
 SHARED = Path(__file__).resolve().parents[2] / "shared/data"
 LPS = np.diag([-1.0, -1.0, 2.0, 1.0])
 UCF_REGEX = r"v_(?P<group>(?P<label>[A-Za-z]+)_g\d+)_c\d+\.avi$"
+PROCESSES = {"os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"}
+FRAMEWORK = {"keras", "tensorflow"}
+
+settings.register_profile("viptt", print_blob=True)  # a failure tells how to draw the same case again
+settings.load_profile("viptt")
+under_way: list[str] = []  # the unit test that runs now
+
+
+# --- tiers and seeds ----------------------------------------------------------------------------
+
+
+def _refuse_what_is_heavy(event: str, arguments: tuple[Any, ...]) -> None:
+    if under_way:
+        framework = event == "import" and str(arguments[0]).split(".")[0] in FRAMEWORK
+        assert event not in PROCESSES, f"a unit test starts a process: {under_way[0]}"
+        assert not framework, f"a unit test imports {arguments[0]}: {under_way[0]}"
+
+
+sys.addaudithook(_refuse_what_is_heavy)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that is marked unit can neither start a process nor import the framework."""
+    if item.get_closest_marker("unit"):
+        under_way.append(item.nodeid)
+    try:
+        return (yield)
+    finally:
+        under_way.clear()
+
+
+def pytest_report_header() -> str:
+    return f"drawn cases: VIPTT_SEED={drawing_seed()}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure of a test that draws its cases tells the seed."""
+    report = yield
+    if report.failed and "seed" in getattr(item, "fixturenames", ()):
+        report.sections.append(("drawn cases", f"VIPTT_SEED={drawing_seed()}"))
+    return report
+
+
+def drawing_seed() -> int:
+    """VIPTT_SEED, or 0, so that CI meets the same cases every time."""
+    return int(os.environ.get("VIPTT_SEED", "0"))
+
+
+# --- fixtures -----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -37,8 +90,8 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def seed() -> int:
-    """Of tests that draw their own cases: VIPTT_SEED, or 0, so that CI meets the same cases every time."""
-    return int(os.environ.get("VIPTT_SEED", "0"))
+    """Of tests that draw their own cases."""
+    return drawing_seed()
 
 
 @pytest.fixture(scope="session")

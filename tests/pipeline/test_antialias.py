@@ -9,6 +9,8 @@ from PIL import Image
 from pipeline.antialias import resize_antialias_float
 from pipeline.siz import resize_antialias
 
+pytestmark = pytest.mark.unit
+
 SIDES = st.one_of(st.integers(1, 12), st.integers(1, 300), st.integers(1, 900))
 ORACLE_SIZES = [
     "512x512_to_224x224",

@@ -17,6 +17,8 @@ from pipeline.files import canonical_json
 from pipeline.recipe import CtRecipe, VideoRecipe
 from pipeline.scale import scale_ct
 
+pytestmark = pytest.mark.unit
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 GOOD = """\
 version: 1

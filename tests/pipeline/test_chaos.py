@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 import pytest
 from test_fuzz import memory_of
-from test_isolation import Clumsy, Glutton, Hang, Segfault
+from test_watchdog import Clumsy, Glutton, Hang, Segfault
 
 from pipeline.build import Options, build, make_plan
 from pipeline.build.staging import Staging

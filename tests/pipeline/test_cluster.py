@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from distributed import Client
 from test_build import tree_hash
-from test_isolation import Segfault
+from test_watchdog import Segfault
 
 from pipeline.build import Options, build, make_plan
 from pipeline.catalog import load_catalog

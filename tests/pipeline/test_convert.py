@@ -9,6 +9,8 @@ from pipeline.readers.video import read as read_video
 from pipeline.recipe import CtRecipe, VideoRecipe
 from pipeline.scale import scale_ct, scale_video
 
+pytestmark = pytest.mark.unit
+
 HALF = 2.0**-11  # float16: at most half of this is lost between 0.5 and 1
 WINDOW = (-1000.0, 400.0)
 SHAPES = [(5, 16, 17), (14, 9, 40)]

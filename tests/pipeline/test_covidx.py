@@ -9,6 +9,8 @@ import pytest
 from pipeline.covidx import Slice, parse_list, patient_and_scan, shared_patients, unknown_names
 from pipeline.errors import ConfigError
 
+pytestmark = pytest.mark.unit
+
 LINES = "NCP_96_1328_0032.png 2 9 94 512 405\nNormal_1_2_3.png 0 0 0 1 1\n"
 # Slices per class (normal, pneumonia, COVID-19), from the documentation of COVIDNet-CT
 COUNTS = {

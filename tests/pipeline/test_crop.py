@@ -5,6 +5,8 @@ import pytest
 
 from pipeline.crop import body_box, box_crop, centre_crop, exclude_exterior
 
+pytestmark = pytest.mark.unit
+
 SLICES = range(8)
 
 

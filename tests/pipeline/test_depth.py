@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from pipeline.depth import even, subset
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.mark.parametrize("slices", [65, 100, 127, 128, 301])
 def test_subset_of_64_is_first_16_middle_32_and_last_16(slices):

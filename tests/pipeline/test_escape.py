@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from pipeline.errors import Problem
 from pipeline.escape import cell_text, printable, printable_json, table_cell
 
+pytestmark = pytest.mark.unit
+
 ESCAPED = {
     "plain é ü 中 a\u0308 \U0001f600 \\x1b": None,
     "\x1b[31mred\x1b[0m": r"\x1b[31mred\x1b[0m",

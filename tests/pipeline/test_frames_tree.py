@@ -15,6 +15,8 @@ from pipeline.frames_tree import (
     series_and_number,
 )
 
+pytestmark = pytest.mark.unit
+
 INFOS = (
     ",idx,id-video,id-annotation,name-video,name-cvat,date,size,width,height\n"
     "0,0,1551436800001,17,20190301-1551436800001_NOVERLAY-000,Aquila-20190301-1551436800001,20190301,24,1200,760\n"

@@ -1,9 +1,12 @@
 """Gray against Pillow, and against numbers written out."""
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from pipeline.gray import divide_by_maximum, rounded_gray, truncated_gray
+
+pytestmark = pytest.mark.unit
 
 LEVELS = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
 

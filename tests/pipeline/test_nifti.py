@@ -13,6 +13,8 @@ import pytest
 from pipeline.errors import SourceError
 from pipeline.readers.nifti import PIECE_BYTES, inspect, read
 
+pytestmark = pytest.mark.unit
+
 PHANTOM = np.arange(3 * 4 * 5, dtype=np.int16).reshape(3, 4, 5) ** 2 - 1000  # no symmetry; axes R, A, S
 SPL = PHANTOM[::-1, ::-1].T  # depth toward Superior, height toward Posterior, width toward Left
 SPACING = (1.5, 2.0, 2.5)
@@ -442,17 +444,6 @@ def test_N36_only_regular_files_are_read(tmp_path, refusal, make):
     make(path)
     for look in (read, inspect):
         assert code_of(refusal(SourceError, lambda look=look: look(path))) == "not-a-regular-file"
-
-
-@pytest.mark.parametrize("look", [read, inspect])
-def test_a_file_that_may_not_be_read_is_refused(as_nobody, look):
-    def prepare(folder):
-        (folder / "a.nii").write_bytes(b"x")
-        (folder / "a.nii").chmod(0)
-
-    said = as_nobody(prepare, lambda folder: look(folder / "a.nii"))
-    assert said.startswith("SourceError: ")
-    assert "a.nii: unreadable: Permission denied → " in said
 
 
 def test_a_link_to_a_file_is_read(scan, tmp_path):

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from pipeline.catalog.patterns import check_glob, matches_glob, search
 
+pytestmark = pytest.mark.unit
+
 GLOBS = {  # glob: what it takes, what it does not
     "*.nii": (["a.nii", "x/a.nii", "x/y/a.nii"], ["a.nii.gz", "a.NII"]),
     "x": (["x", "x/a.nii", "y/x/a.nii"], ["xx/a.nii", "a/xx"]),

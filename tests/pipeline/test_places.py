@@ -5,6 +5,8 @@ import pytest
 from pipeline.catalog import check_output, load_catalog
 from pipeline.errors import ConfigError
 
+pytestmark = pytest.mark.unit
+
 DATASET = """\
   {name}:
     type: nifti

@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-import cv2
-import nibabel as nib
 import numpy as np
 import pytest
-from scipy import ndimage
+from code_of_2021 import FULL, clip_of_2021, scan_of_2021, turned_by_scipy
 
 from pipeline.build import Options, build, make_plan
 from pipeline.catalog import load_catalog
@@ -19,7 +17,6 @@ from pipeline.store import open_store
 
 PRESET = "viptt-2021"
 NUMBER_FOR_NUMBER = 1e-6
-FULL = (70, 224, 224)
 SYNC = Options(scheduler="sync")
 SCANS = [
     "chestimagingplatform__ct-64",
@@ -31,35 +28,6 @@ SCANS = [
     "totalsegmentator__example_ct",
     "totalsegmentator__example_ct_sm",
 ]
-
-
-def scan_of_2021(path: Path, shape: tuple[int, int, int] = FULL, *, turn=np.rot90) -> np.ndarray:
-    """Load, window, scale, float32, turn by 90 degrees, zoom, clip, depth first: in that order."""
-    img = nib.load(path).get_fdata()
-    img[img < -1000] = -1000
-    img[img > 400] = 400
-    img = ((img + 1000) / 1400).astype("float32")
-    img = turn(img)
-    depth, height, width = shape
-    factors = [1 / (now / then) for now, then in zip(img.shape, (height, width, depth), strict=True)]
-    img = ndimage.zoom(img, factors, order=1)
-    img[img < 0] = 0
-    img[img > 1] = 1
-    return np.moveaxis(img, -1, 0)
-
-
-def turned_by_scipy(img: np.ndarray) -> np.ndarray:
-    return ndimage.rotate(img, 90, reshape=False)
-
-
-def clip_of_2021(path: Path, count: int = 70, side: int = 224) -> np.ndarray:
-    """The first frames one after the other, each resized, then grey."""
-    capture, frames = cv2.VideoCapture(str(path)), []
-    while len(frames) < count:
-        done, image = capture.read()
-        assert done
-        frames.append(cv2.cvtColor(cv2.resize(image, (side, side)), cv2.COLOR_BGR2GRAY))
-    return np.array(frames)
 
 
 def assert_equal(found: np.ndarray, wanted: np.ndarray) -> None:

@@ -5,6 +5,8 @@ import pytest
 
 from pipeline.preset_covidnet_ct_id import read_slice, standardise
 
+pytestmark = pytest.mark.unit
+
 SIZES = ["300x360", "300x512", "512x300", "341x381", "339x379", "511x509", "343x387", "512x1024", "944x1024"]
 
 

@@ -6,6 +6,8 @@ import pytest
 from pipeline.gray import truncated_gray
 from pipeline.preset_sononet import read_clip, read_picture
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.fixture(scope="module")
 def reader(shared):

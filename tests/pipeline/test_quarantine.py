@@ -10,6 +10,8 @@ from pipeline.escape import printable
 from pipeline.sources import Quarantined, read_quarantine, write_quarantine
 from pipeline.sources.quarantine import COLUMNS
 
+pytestmark = pytest.mark.unit
+
 
 def entry(
     source, *, code="gzip-crc", reason="its checksum is wrong", remedy="fetch it again", sha256="ab" * 32

@@ -8,6 +8,8 @@ from pipeline.gray import truncated_gray
 from pipeline.select import image_box, image_mask, select_frames, select_original
 from pipeline.ssim import consecutive_ssim
 
+pytestmark = pytest.mark.unit
+
 CLIPS = ["Cov_combatting_Image1", "Reg_northumbria_1009_vid6", "Reg_pat1Image_133410"]
 HEIGHT, WIDTH = 760, 1200
 

@@ -10,6 +10,8 @@ from scipy import ndimage
 
 from pipeline.siz import zoom
 
+pytestmark = pytest.mark.unit
+
 SIZES = st.one_of(st.integers(1, 20), st.integers(1, 150), st.integers(1, 600))
 VALUES = 400_000  # of input and of output: SciPy has to keep up
 

@@ -27,6 +27,8 @@ from pipeline.split import (
 )
 from pipeline.store import Header, Row, Store, digest_of
 
+pytestmark = pytest.mark.unit
+
 USUAL = {"train": 0.8, "val": 0.2}
 THREE = {"train": 0.6, "val": 0.2, "test": 0.2}
 CT_CLASSES = ("Infiltrative", "Focal", "Tuberculoma", "Miliary", "Fibro-cavernous")

@@ -11,6 +11,8 @@ from pipeline.errors import ConfigError, IntegrityError
 from pipeline.split import check_split, choose_fold, equal_folds, export_split, import_split, make_split
 from pipeline.store import Header, Row, Store
 
+pytestmark = pytest.mark.unit
+
 THREE = {"train": 0.6, "val": 0.2, "test": 0.2}
 CLASSES = ("Mixing", "Rowing", "Skijet")
 FORMATS = ["nnunet", "ucf", "covidx", "monai", "csv"]

@@ -8,6 +8,8 @@ from skimage.metrics import structural_similarity
 
 from pipeline.ssim import consecutive_ssim
 
+pytestmark = pytest.mark.unit
+
 SIDES = st.one_of(st.integers(7, 20), st.integers(7, 200))
 
 

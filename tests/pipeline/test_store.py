@@ -31,6 +31,8 @@ from pipeline.store import (
 from pipeline.store.open import recover_store
 from pipeline.store.verify import verify
 
+pytestmark = pytest.mark.unit
+
 SHAPE = (3, 4, 5)
 
 

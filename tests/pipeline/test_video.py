@@ -144,17 +144,6 @@ def test_only_regular_files_are_read(tmp_path, refusal, make):
         assert code_of(refusal(SourceError, lambda look=look: look(path))) == "not-a-regular-file"
 
 
-@pytest.mark.parametrize("look", [read, inspect])
-def test_a_file_that_may_not_be_read_is_refused(as_nobody, look):
-    def prepare(folder):
-        (folder / "a.avi").write_bytes(b"RIFF")
-        (folder / "a.avi").chmod(0)
-
-    said = as_nobody(prepare, lambda folder: look(folder / "a.avi"))
-    assert said.startswith("SourceError: ")
-    assert "a.avi: unreadable: Permission denied → " in said
-
-
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/a.avi", "rtsp://127.0.0.1:9/a", "concat:a.avi|b.avi"])
 def test_V12_only_local_files_are_read(refusal, url):
     assert code_of(refusal(SourceError, lambda: read(Path(url)))) == "not-a-regular-file"

@@ -19,11 +19,13 @@ from video_files import (
     rgb_frames,
 )
 
-from pipeline.catalog import VideoRecipe
 from pipeline.convert import convert
 from pipeline.errors import SourceError
-from pipeline.readers import READERS, SOURCE_TYPES, video
+from pipeline.readers import SOURCE_TYPES, video
 from pipeline.readers.video import inspect, read
+from pipeline.recipe import VideoRecipe
+
+pytestmark = pytest.mark.unit
 
 FULL = 2  # of AVColorRange
 LOSSY = 24  # levels that a codec of the nineties may be off at a bit rate for telephones
@@ -154,7 +156,7 @@ def test_data_that_pyav_cannot_name_hides_no_rotation(tmp_path):
 
 
 def test_every_suffix_is_tried_here():
-    assert set(BY_SUFFIX) == set(READERS["video"].suffixes)
+    assert set(BY_SUFFIX) == set(SOURCE_TYPES["video"].suffixes)
 
 
 @pytest.mark.parametrize("suffix", BY_SUFFIX)

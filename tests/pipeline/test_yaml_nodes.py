@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from pipeline.catalog.yaml_nodes import MAX_BYTES, MAX_DEPTH, child, line_of, plain, read_yaml
 from pipeline.errors import ConfigError
 
+pytestmark = pytest.mark.unit
+
 
 def wave(levels: int) -> str:
     """Each line holds the line above nine times: nine to the power of ``levels`` values."""

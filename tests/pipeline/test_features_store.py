@@ -23,7 +23,7 @@ from pipeline.store.verify import verify
 
 SHAPE = (3, 4, 5)
 RECIPE = {"shape": [3, 5], "dtype": "float32", "network": "means"}
-RUNNER = Path(__file__).with_name("derive_faults.py")
+RUNNER = Path(__file__).with_name("features_faults.py")
 SHA256 = "9" * 64
 
 

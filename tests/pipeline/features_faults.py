@@ -1,6 +1,6 @@
 """Like faults.py, for features: killed, or failing, at the N-th file operation of ``derive``.
 
-derive_faults.py STORE FAULT FIRST STEP     FAULT: kill, or the name of an errno such as ENOSPC
+features_faults.py STORE FAULT FIRST STEP     FAULT: kill, or the name of an errno such as ENOSPC
 """
 
 import json
