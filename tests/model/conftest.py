@@ -1,14 +1,16 @@
 """Factories for small stores, split files and runs of real bytes."""
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from runs import SETTINGS
 
 from model.network import small_net
 from model.run_folder import Config, create_run, describe
@@ -20,7 +22,6 @@ from pipeline.store import Header, Row, Store, open_store, write_chunk, write_st
 
 CLASSES = ("Infiltrative", "Focal", "Tuberculoma")
 SHAPE = (4, 32, 32)
-TRAINED = Settings(model="viptt-net-small", epochs=2, learning_rate=0.01)
 
 
 def volume(label: int, seed: int, shape: tuple[int, int, int] = SHAPE) -> NDArray[np.float32]:
@@ -138,8 +139,42 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder, said = tmp_path_factory.mktemp("finished"), list[str]()
     store = _stores_in(folder)()
     split = _splits_in(folder)(store)
-    run = train(store.path, split, folder / "run", TRAINED, say=said.append)
+    run = train(store.path, split, folder / "run", replace(SETTINGS, epochs=2), say=said.append)
     return Finished(store, split, run, tuple(said))
+
+
+@pytest.fixture
+def trained(
+    make_store: Callable[..., Store], make_split: Callable[..., Path], tmp_path: Path
+) -> Callable[..., tuple[Path, list[str]]]:
+    """Train on a small store: ``trained(settings, name=…)`` gives the run and what was said."""
+    made: dict[str, tuple[Store, Path]] = {}
+
+    def run(
+        settings: Settings = SETTINGS, *, name: str = "run", type_: str = "nifti", **options: object
+    ) -> tuple[Path, list[str]]:
+        if type_ not in made:
+            store = make_store(type_=type_, name=type_)
+            made[type_] = store, make_split(store, name=f"split-{type_}")
+        store, split = made[type_]
+        said: list[str] = []
+        return train(store.path, split, tmp_path / name, settings, say=said.append, **options), said
+
+    return run
+
+
+@pytest.fixture
+def resumed(finished: Finished, tmp_path: Path) -> Callable[..., tuple[Path, list[str]]]:
+    """Resume a copy of the finished run, or the copy that a test has damaged already."""
+
+    def run(settings: Settings) -> tuple[Path, list[str]]:
+        folder, said = tmp_path / "run", list[str]()
+        if not folder.exists():
+            shutil.copytree(finished.run, folder)
+        train(finished.store.path, finished.split, folder, settings, resume=True, say=said.append)
+        return folder, said
+
+    return run
 
 
 @pytest.fixture
