@@ -78,7 +78,10 @@ def test_a_class_that_does_not_occur_weighs_nothing() -> None:
     np.testing.assert_allclose(class_weights([0, 0, 0, 2], 3), [4 / 6, 0, 2])
 
 
-@pytest.mark.parametrize("strategy", ["pt", "pt+cw", "pt+cw+aug"])
+@pytest.mark.parametrize(
+    "strategy",
+    [pytest.param("pt", marks=pytest.mark.slow), pytest.param("pt+cw", marks=pytest.mark.slow), "pt+cw+aug"],
+)
 def test_a_network_trained_on_videos_starts_a_training_on_scans(
     make_store: MakeStore, make_split: MakeSplit, make_run: Callable, strategy: str, trained: Callable
 ) -> None:

@@ -200,7 +200,7 @@ def test_a_volume_that_is_missing_or_of_another_size_is_a_state(ct, store, damag
 
 def test_whichever_bit_of_the_root_is_flipped_the_state_is_damaged(ct, store, seed):
     good = (store / "zarr.json").read_bytes()
-    for bit in random.Random(seed).sample(range(8 * len(good)), 1000):
+    for bit in random.Random(seed).sample(range(8 * len(good)), 200):
         damaged = bytearray(good)
         damaged[bit // 8] ^= 1 << bit % 8
         (store / "zarr.json").write_bytes(damaged)
