@@ -79,7 +79,7 @@ def recipe_hash(recipe: Mapping[str, Any]) -> str:
 def make_tasks(plan: Plan, staging: Staging, previous: Store | None) -> Iterator[Task]:
     """One task for each sample, with what earlier builds made of its source."""
     recipe_sha256 = recipe_hash(plan.header.recipe)
-    earlier = _published_results(plan, previous, recipe_sha256)
+    earlier = published_results(plan, previous)
     for sample in plan.samples:
         chunk, journal = staging.chunk(sample.source), staging.journal(sample.source)
         unfinished = unfinished_result(staging, sample.source)
@@ -95,11 +95,12 @@ def make_tasks(plan: Plan, staging: Staging, previous: Store | None) -> Iterator
         )
 
 
-def _published_results(plan: Plan, previous: Store | None, recipe_sha256: str) -> Mapping[str, list[Earlier]]:
-    """What the published store and its quarantine say of each source, under the same recipe."""
+def published_results(plan: Plan, previous: Store | None) -> Mapping[str, list[Earlier]]:
+    """What the published store and its quarantine say of each source."""
     earlier: defaultdict[str, list[Earlier]] = defaultdict(list)
-    if previous is None or previous.header.recipe != plan.header.recipe:
+    if previous is None:
         return earlier
+    recipe_sha256 = recipe_hash(previous.header.recipe)
     for index, row in enumerate(previous.rows):
         earlier[row.source].append(published_result(previous, index, recipe_sha256))
     if previous.header.created_with == versions():  # another version may read what this one refused
