@@ -257,7 +257,7 @@ def test_rows_of_nifti_that_are_read_and_noted(tmp_path, scans):
 
 
 def test_N37_a_source_that_changes_while_it_is_read(tmp_path, scans, monkeypatch):
-    import pipeline.task as task
+    from pipeline.build import worker as task
 
     path, convert = scans("N37"), task.convert
 
