@@ -2,20 +2,19 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from pipeline.build.plan import Plan, plan_json
-from pipeline.build.reuse import RETRIED
-from pipeline.build.versions import converter_of
+from pipeline.build.plan import Plan, plan_json, published_results, recipe_hash
+from pipeline.build.reuse import Earlier, Key, difference
 from pipeline.errors import SourceError
 from pipeline.readers.content import signatures
 from pipeline.readers.reading import SourceType
-from pipeline.sources import Quarantined, Sample, read_quarantine
-from pipeline.store import Row, Store
+from pipeline.sources import Sample
+from pipeline.store import Store
 from pipeline.store.publish import published
 
 REFUSED = "quarantined before"
@@ -40,37 +39,27 @@ def recipe_changes(plan: Plan, store: Store) -> list[str]:
 
 
 def preview(plan: Plan) -> Preview:
-    """Compare a plan with what is published. Reads every source once, for its hash."""
+    """Compare a plan with what is published. Reads every source once, for its hash, but no volume."""
     store, _ = published(plan.dataset.store.resolve())
-    rows = {row.source: row for row in store.rows} if store else {}
-    refused = {item.source: item for item in read_quarantine(plan.dataset.quarantine_file)} if store else {}
+    earlier = published_results(plan, store)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         hashes = list(pool.map(partial(_hash, plan.dataset.source_type), plan.samples))
+    recipe_sha256, converter = recipe_hash(plan.header.recipe), plan.dataset.source_type.converter
     reasons = Counter(
-        REFUSED
-        if _still_refused(refused.get(sample.source), sha256)
-        else _reason(plan, store, rows.get(sample.source), sha256)
+        _reason(earlier.get(sample.source, []), Key(sha256, recipe_sha256, converter))
         for sample, sha256 in zip(plan.samples, hashes, strict=True)
     )
     quarantined, keep = reasons.pop(REFUSED, 0), reasons.pop(KEPT, 0)
     there = {sample.source for sample in plan.samples}
-    gone = tuple(row.id for row in rows.values() if row.source not in there)
+    gone = tuple(row.id for row in store.rows if row.source not in there) if store else ()
     return Preview(dict(reasons), keep, quarantined, gone)
 
 
-def _still_refused(item: Quarantined | None, sha256: str) -> bool:
-    return item is not None and item.source_sha256 == sha256 and item.problem.code not in RETRIED
-
-
-def _reason(plan: Plan, store: Store | None, row: Row | None, sha256: str) -> str:
-    """Why a source has to be converted; "" if its volume can be kept."""
-    if store is None or row is None:
-        return "new"
-    if store.header.recipe != plan.header.recipe:
-        return "another recipe"
-    if row.source_sha256 != sha256:
-        return "other content"
-    return KEPT if converter_of(row.made_with) == plan.dataset.source_type.converter else "another converter"
+def _reason(earlier: Sequence[Earlier], key: Key) -> str:
+    """Why a source has to be converted, or that it has not."""
+    for result in earlier:
+        return difference(result.entry, key) or (REFUSED if result.entry.problem else KEPT)
+    return "new"
 
 
 def _hash(source: SourceType, sample: Sample) -> str:

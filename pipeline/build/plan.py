@@ -1,16 +1,19 @@
 """What a build is going to do, known before any source is read."""
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.build.options import Options
+from pipeline.build.reuse import Earlier, published_result
+from pipeline.build.staging import Entry
 from pipeline.build.versions import versions
 from pipeline.catalog.schema import Dataset
 from pipeline.files import canonical_json
-from pipeline.sources import Listing, Sample, list_samples
-from pipeline.store import Header
+from pipeline.sources import Listing, Sample, list_samples, read_quarantine
+from pipeline.store import Header, Store
 from pipeline.store.publish import published
 
 
@@ -70,3 +73,18 @@ def plan_json(plan: Plan) -> dict[str, Any]:
 def recipe_hash(recipe: Mapping[str, Any]) -> str:
     """SHA-256 of a recipe's canonical text: half of what decides whether a volume can be used again."""
     return hashlib.sha256(canonical_json(recipe)).hexdigest()
+
+
+def published_results(plan: Plan, previous: Store | None) -> Mapping[str, list[Earlier]]:
+    """What the published store and its quarantine say of each source."""
+    earlier: defaultdict[str, list[Earlier]] = defaultdict(list)
+    if previous is None:
+        return earlier
+    recipe_sha256 = recipe_hash(previous.header.recipe)
+    for index, row in enumerate(previous.rows):
+        earlier[row.source].append(published_result(previous, index, recipe_sha256))
+    if previous.header.created_with == versions():  # another version may read what this one refused
+        for item in read_quarantine(plan.dataset.quarantine_file):
+            entry = Entry(item.source, item.source_sha256, recipe_sha256, "", "{}", item.problem)
+            earlier[item.source].append(Earlier(entry, None))
+    return earlier

@@ -58,13 +58,22 @@ def unfinished_result(staging: Staging, source: str) -> Earlier | None:
     return Earlier(entry, None if entry.problem else staging.chunk(source))
 
 
+def difference(entry: Entry, key: Key) -> str:
+    """Why an earlier result does not have this key, in two words; "" if it has."""
+    if entry.recipe_sha256 != key.recipe_sha256:
+        return "another recipe"
+    if entry.source_sha256 != key.source_sha256:
+        return "other content"
+    if entry.problem is not None:
+        return "another try" if entry.problem.code in RETRIED else ""
+    return "" if converter_of(entry.made_with) == key.converter else "another converter"
+
+
 def reusable(earlier: Earlier, key: Key, volume_bytes: int) -> bool:
     """Whether an earlier result has this key, and its volume is intact, byte for byte."""
     entry = earlier.entry
-    if (entry.source_sha256, entry.recipe_sha256) != (key.source_sha256, key.recipe_sha256):
+    if difference(entry, key):
         return False
     if entry.problem is not None:
-        return entry.problem.code not in RETRIED
-    if converter_of(entry.made_with) != key.converter or earlier.chunk is None:
-        return False
-    return is_intact(earlier.chunk, volume_bytes, entry.sha256)
+        return True
+    return earlier.chunk is not None and is_intact(earlier.chunk, volume_bytes, entry.sha256)

@@ -5,8 +5,7 @@ all tasks are done, because a quarantined source has no row.
 """
 
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -14,13 +13,13 @@ from pipeline.build.collect import check_bad, collect
 from pipeline.build.dry_run import recipe_changes
 from pipeline.build.execute import run_jobs
 from pipeline.build.options import Options
-from pipeline.build.plan import Plan, plan_json, recipe_hash
-from pipeline.build.reuse import Earlier, published_result, unfinished_result
-from pipeline.build.staging import Entry, Staging, open_staging, remove
-from pipeline.build.versions import created_with, versions
+from pipeline.build.plan import Plan, plan_json, published_results, recipe_hash
+from pipeline.build.reuse import unfinished_result
+from pipeline.build.staging import Staging, open_staging, remove
+from pipeline.build.versions import created_with
 from pipeline.build.worker import Result, Task, process
 from pipeline.errors import Problem
-from pipeline.sources import Quarantined, read_quarantine, write_quarantine
+from pipeline.sources import Quarantined, write_quarantine
 from pipeline.store import Store
 from pipeline.store.publish import publish_changes, published
 
@@ -102,7 +101,7 @@ def _convert_all(tasks: Iterable[Task], options: Options, report: Report) -> lis
 def make_tasks(plan: Plan, staging: Staging, previous: Store | None) -> Iterator[Task]:
     """One task for each sample, with what earlier builds made of its source."""
     recipe_sha256 = recipe_hash(plan.header.recipe)
-    earlier = _published_results(plan, previous, recipe_sha256)
+    earlier = published_results(plan, previous)
     for sample in plan.samples:
         chunk, journal = staging.chunk(sample.source), staging.journal(sample.source)
         unfinished = unfinished_result(staging, sample.source)
@@ -116,20 +115,6 @@ def make_tasks(plan: Plan, staging: Staging, previous: Store | None) -> Iterator
             earlier=(*earlier[sample.source], *filter(None, [unfinished])),
             wanted_sha256=sample.sha256,
         )
-
-
-def _published_results(plan: Plan, previous: Store | None, recipe_sha256: str) -> Mapping[str, list[Earlier]]:
-    """What the published store and its quarantine say of each source, under the same recipe."""
-    earlier: defaultdict[str, list[Earlier]] = defaultdict(list)
-    if previous is None or previous.header.recipe != plan.header.recipe:
-        return earlier
-    for index, row in enumerate(previous.rows):
-        earlier[row.source].append(published_result(previous, index, recipe_sha256))
-    if previous.header.created_with == versions():  # another version may read what this one refused
-        for item in read_quarantine(plan.dataset.quarantine_file):
-            entry = Entry(item.source, item.source_sha256, recipe_sha256, "", "{}", item.problem)
-            earlier[item.source].append(Earlier(entry, None))
-    return earlier
 
 
 # --- for people ---------------------------------------------------------------------------------
