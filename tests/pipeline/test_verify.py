@@ -98,6 +98,7 @@ def expected_state(name: str, damage: object) -> str:
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_every_damage_of_every_file_is_found_and_repaired(ct, store, damage):
     before = tree(store)
+    assert len(before) > 20
     for name in before:
         damage(store / name)
         assert verify(store).damaged, name
