@@ -216,7 +216,7 @@ def test_fifty_stops_at_drawn_moments(tmp_path, ct_dataset, seed):
 
 
 class Stopper(threading.Thread):
-    """Stops one worker, at a drawn moment after the first one is there, unless the build has ended by then."""
+    """Stops one worker, at a drawn moment after the first one is there, unless the build has ended."""
 
     def __init__(self, moments: random.Random) -> None:
         super().__init__()
