@@ -25,7 +25,8 @@ def describe(array: NDArray[Any], limits: tuple[float, float]) -> dict[str, Any]
     values = flat[:: max(1, flat.size // SAMPLED)]
     values = values[np.isfinite(values)] if values.dtype.kind == "f" else values
     low, high = limits
-    bins = np.clip((values.astype(np.float32) - low) * np.float32(BINS / (high - low)), 0, BINS - 1)
+    within = np.clip(values, low, high).astype(np.float32)  # first, for float32 ends where float64 goes on
+    bins = np.clip((within - low) * np.float32(BINS / (high - low)), 0, BINS - 1)
     counts = np.bincount(bins.astype(np.intp), minlength=BINS)
     different = int(np.unique(values).size)
     smallest, largest = _range(flat)
@@ -41,8 +42,7 @@ def describe(array: NDArray[Any], limits: tuple[float, float]) -> dict[str, Any]
 def _range(flat: NDArray[Any]) -> tuple[float, float]:
     if flat.dtype.kind in "iu":
         return float(flat.min()), float(flat.max())
-    with np.errstate(invalid="ignore"):
-        smallest, largest = float(np.nanmin(flat)), float(np.nanmax(flat))
+    smallest, largest = float(np.fmin.reduce(flat)), float(np.fmax.reduce(flat))  # past NaN
     if np.isfinite([smallest, largest]).all():
         return smallest, largest
     finite = flat[np.isfinite(flat)]

@@ -381,7 +381,7 @@ def wait_for_work(catalog: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("count", [2, 4, 8])
+@pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_only_one_of_many_builds_works(tmp_path, ct_dataset, count):
     """The first is halted in the middle of its work, so that the others surely meet it."""
     catalog = ct_dataset(tmp_path, scans=10, size=(80, 80, 60))
@@ -422,18 +422,24 @@ def long(tmp_path, written_once) -> Path:
     return catalog
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+# To all processes is how a terminal sends it.
 @pytest.mark.parametrize(
-    ("scheduler", "send"),
-    [("sync", os.kill), ("local", os.kill), ("local", os.killpg)],
-    ids=["sync", "local", "local, all processes, as a terminal does"],
+    ("scheduler", "send", "number"),
+    [
+        ("sync", os.kill, signal.SIGTERM),
+        ("local", os.killpg, signal.SIGINT),
+        pytest.param("sync", os.kill, signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param("local", os.kill, signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param("local", os.kill, signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("local", os.killpg, signal.SIGTERM, marks=pytest.mark.slow),
+    ],
 )
-def test_signals_end_a_build_that_can_be_resumed(tmp_path, long, number, code, scheduler, send):
+def test_signals_end_a_build_that_can_be_resumed(tmp_path, long, scheduler, send, number):
     process = start(long, "--scheduler", scheduler, "--workers", "1")
     wait_for_work(long, process)
     send(process.pid, number)
     _, told = process.communicate(timeout=30)
-    assert process.returncode == code, told
+    assert process.returncode == 128 + number, told
     assert "Traceback" not in told
     assert not (tmp_path / "cache/ct.zarr").exists()
     result = build(long)
@@ -441,9 +447,16 @@ def test_signals_end_a_build_that_can_be_resumed(tmp_path, long, number, code, s
     assert "0 kept from before" not in result.stderr
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("delay", [0.0, 0.2, 0.4, 0.6])
-def test_signals_while_workers_start_make_no_noise(tmp_path, long, number, code, delay):
+@pytest.mark.parametrize(
+    ("number", "delay"),
+    [
+        (signal.SIGINT, 0.2),
+        (signal.SIGTERM, 0.4),
+        *(pytest.param(signal.SIGINT, delay, marks=pytest.mark.slow) for delay in (0.0, 0.4, 0.6)),
+        *(pytest.param(signal.SIGTERM, delay, marks=pytest.mark.slow) for delay in (0.0, 0.2, 0.6)),
+    ],
+)
+def test_signals_while_workers_start_make_no_noise(tmp_path, long, number, delay):
     process = start(long, "--scheduler", "local", "--workers", "2")
     marker = tmp_path / "cache/ct.zarr.building/viptt-staging.json"
     while process.poll() is None and not marker.exists():
@@ -451,7 +464,7 @@ def test_signals_while_workers_start_make_no_noise(tmp_path, long, number, code,
     time.sleep(delay)
     os.killpg(process.pid, number)
     _, told = process.communicate(timeout=30)
-    assert process.returncode == code
+    assert process.returncode == 128 + number
     assert "Traceback" not in told
     assert told.endswith("interrupted: run the same command again to go on\n")
 

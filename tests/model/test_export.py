@@ -36,6 +36,7 @@ SHAPE = (6, 32, 40)
 CT = {"type": "nifti", **CtRecipe(shape=SHAPE).model_dump(mode="json")}
 CLIP = {"type": "video", **VideoRecipe(shape=SHAPE, frames="first").model_dump(mode="json")}
 FORMS = ("savedmodel", "onnx")
+ONNX_SLOWLY = ("savedmodel", pytest.param("onnx", marks=pytest.mark.slow))
 CLOSE = 1e-3
 SIZES = {(1, 40, 9): -500, (30, 33, 70): 0, SHAPE: 500}  # with a level that tells the answers apart
 Serve = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -205,7 +206,7 @@ def test_raw_scans_of_any_size_get_the_probabilities_of_the_pipeline(
     assert np.ptp(answers, axis=0).max() > 0.1, "the network says the same of everything"
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ONNX_SLOWLY)
 def test_raw_clips_get_the_probabilities_of_the_pipeline(exported: Callable[..., Path], form: str) -> None:
     out, recipe = exported(CLIP, form), VideoRecipe(shape=SHAPE)
     clip = np.random.default_rng(0).integers(0, 256, (11, 24, 50), np.uint8)
@@ -248,6 +249,7 @@ def test_the_weights_are_in_it_once(exported: Callable[..., Path]) -> None:
     assert variables < 1.1 * (out.parent / "run/model.weights.h5").stat().st_size
 
 
+@pytest.mark.slow
 def test_it_serves_where_this_project_is_not_installed(exported: Callable[..., Path], tmp_path: Path) -> None:
     out = exported(CT, "savedmodel")
     expected = load(out)(scan())
@@ -352,7 +354,7 @@ def test_a_place_that_cannot_be_written_is_exit_6(run: Path, tmp_path: Path, nam
     assert tell(viptt("export", run, "--out", tmp_path / name)) == (6, "cannot-write")
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ONNX_SLOWLY)
 def test_a_disk_that_fills_leaves_nothing_behind(run: Path, tmp_path: Path, form: str) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))

@@ -72,6 +72,7 @@ def test_rematerialized_the_gradients_are_the_same(frames: int) -> None:
             loss = keras.ops.sum(keras.losses.categorical_crossentropy(truth, model(volumes)))
         return tape.gradient(loss, net.trainable_weights)
 
+    assert len(net.trainable_weights) > 3
     for found, expected in zip(gradients(rematerialized(net, frames=frames)), gradients(net), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
 
@@ -92,6 +93,7 @@ def test_a_file_gives_the_backbone_its_weights(tmp_path: Path) -> None:
     donor = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
     donor.save_weights(tmp_path / "vgg.weights.h5")
     net = viptt_net(SHAPE, 3, weights=str(tmp_path / "vgg.weights.h5"))
+    assert len(donor.weights) == 2 * 13
     for found, expected in zip(net.get_layer("backbone").weights, donor.weights, strict=True):
         np.testing.assert_array_equal(found, expected)
 

@@ -141,6 +141,7 @@ def test_what_is_frozen_stays_in_training_and_the_rest_moves(kind: str) -> None:
     before = {layer.name: layer.get_weights() for layer in net.layers if layer.weights}
     net.compile("sgd", "categorical_crossentropy")
     net.fit(noise(4, *SHAPES[kind]), np.eye(7)[[0, 1, 2, 3]], verbose=0)
+    assert {name[:6] for name in before} >= {f"stack{number}" for number in range(1, 6)}
     for name, weights in before.items():
         same = all(map(np.array_equal, weights, net.get_layer(name).get_weights()))
         assert same == name.startswith(("stack1", "stack2")), name

@@ -40,7 +40,7 @@ def test_the_code_of_2021_has_defaults_of_its_own() -> None:
     assert settled(clips) == {"angles": angles, "batch_size": 1}
     assert settled(clips, batch_size=4, epochs=3) == {"angles": angles, "batch_size": 4, "epochs": 3}
     assert settled({"type": "video"}) == settled({"type": "nifti"}) == {}
-    usual = Settings()  # section 1.4 of what the notebooks say, and the same for both
+    usual = Settings()  # the same for scans and clips
     assert (usual.batch_size, usual.stop_patience, usual.plateau_patience) == (2, 8, 5)
     assert (usual.optimizer, usual.learning_rate, usual.epochs) == ("sgd", 0.001, 100)
 
@@ -52,7 +52,7 @@ def test_the_command_line_takes_the_defaults_of_the_stores_recipe(
     split = make_split(store)
     catalog = tmp_path / "data_catalog.yaml"
     catalog.write_text(
-        "version: 1\ndatasets: {clips: {type: video, path: ., classes: [Infiltrative, Focal, Tuberculoma], "
+        "version: 1\ndatasets: {clips: {type: video, path: raw, classes: [Infiltrative, Focal, Tuberculoma], "
         "labels: {regex: '(?P<label>.)'}, recipe: {preset: viptt-2021, shape: [4, 32, 32]}, "
         f"store: {store.path}, split: {{file: {split}}}}}}}\n"
     )
@@ -78,7 +78,9 @@ def test_a_class_that_does_not_occur_weighs_nothing() -> None:
     np.testing.assert_allclose(class_weights([0, 0, 0, 2], 3), [4 / 6, 0, 2])
 
 
-@pytest.mark.parametrize("strategy", ["pt", "pt+cw", "pt+cw+aug"])
+@pytest.mark.parametrize(
+    "strategy", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("pt", "pt+cw")), "pt+cw+aug"]
+)
 def test_a_network_trained_on_videos_starts_a_training_on_scans(
     make_store: MakeStore, make_split: MakeSplit, make_run: Callable, strategy: str, trained: Callable
 ) -> None:

@@ -112,7 +112,12 @@ def test_the_events_for_tensorboard_are_the_history_also_after_resuming(
 
 
 @pytest.mark.parametrize(
-    ("type_", "freeze", "moves"), [("video", None, False), ("nifti", None, True), ("video", False, True)]
+    ("type_", "freeze", "moves"),
+    [
+        ("video", None, False),
+        ("nifti", None, True),
+        pytest.param("video", False, True, marks=pytest.mark.slow),
+    ],
 )
 def test_the_backbone_is_frozen_for_videos_unless_told(
     trained: Callable, type_: str, freeze: bool | None, moves: bool
@@ -235,7 +240,7 @@ def test_a_loss_that_is_not_a_number_ends_the_training(trained: Callable) -> Non
     [
         {"mixed_precision": True},
         pytest.param({"jit_compile": True}, marks=pytest.mark.slow),
-        {"remat": True},
+        pytest.param({"remat": True}, marks=pytest.mark.slow),
     ],
 )
 def test_it_trains_with(trained: Callable, option: dict[str, bool]) -> None:

@@ -119,7 +119,7 @@ def test_training_on_a_stale_store_needs_stale_ok(stale: Path, tmp_path: Path) -
     refused(viptt(stale, *call), "stale-store")
     result = viptt(stale, *call, "--stale-ok")
     assert result.exit_code == 0, result.stderr
-    assert "stale-store: recipe: window is [-900.0, 300.0], the store was built with" in result.stderr
+    assert "another store: recipe: window is [-900.0, 300.0], the store was built with" in result.stderr
     refused(viptt(stale, "evaluate", tmp_path / "run", "ct"), "stale-store")
     assert viptt(stale, "evaluate", tmp_path / "run", "ct", "--stale-ok").exit_code == 0
     assert viptt(stale, "evaluate", tmp_path / "run").exit_code == 0  # the run's own store

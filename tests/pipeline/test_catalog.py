@@ -498,7 +498,7 @@ KEYS = [
 ]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(path=st.sampled_from(KEYS), value=VALUES, key=st.none() | st.text(max_size=6))
 def test_any_value_anywhere_is_taken_or_refused(tmp_path, path, value, key):
     document = plain(yaml.compose(GOOD))
@@ -512,7 +512,7 @@ def test_any_value_anywhere_is_taken_or_refused(tmp_path, path, value, key):
     check_taken_or_refused(tmp_path / "data_catalog.yaml", yaml.safe_dump(document, sort_keys=False))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     start=st.integers(0, len(GOOD)),
     length=st.integers(0, 40),

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.build import Options, build, make_plan, worker
+from pipeline.build import Options, build, make_plan
 from pipeline.catalog import load_catalog
+from pipeline.readers import reading
+from pipeline.readers.content import hash_file
 from pipeline.store import open_store
 
 SYNC = Options(scheduler="sync")
@@ -40,7 +42,7 @@ def test_other_bytes_of_the_same_size_and_time(tmp_path, ct_dataset, write_nifti
     with Path(other).open("r+b") as file:  # the time in gzip's header: other bytes, the same size
         file.seek(4)
         file.write(b"\1\2\3\4")
-    monkeypatch.setattr(worker, "hash_file", hash_then(change, victim, Path(other)))
+    monkeypatch.setattr(reading, "hash_file", hash_then(change, victim, Path(other)))
     summary = build(make_plan(dataset, SYNC), SYNC)
     assert [(item.source, item.problem.code) for item in summary.quarantined] == [
         (victim.name, "changed-during-read")
@@ -51,12 +53,11 @@ def test_other_bytes_of_the_same_size_and_time(tmp_path, ct_dataset, write_nifti
     summary = build(make_plan(dataset, SYNC), SYNC)
     assert (summary.converted, summary.reused, summary.quarantined) == (1, 3, ())
     (row,) = [row for row in open_store(dataset.store).rows if row.source == victim.name]
-    assert row.source_sha256 == worker.hash_file(Path(other))
+    assert row.source_sha256 == hash_file(Path(other))
 
 
 def hash_then(change: Callable[[Path, Path], None], victim: Path, other: Path) -> Callable[[Path], str]:
     """``hash_file`` with a change of one source just after it, which restores size and time."""
-    hash_file = worker.hash_file
 
     def hashed(path: Path) -> str:
         sha256 = hash_file(path)

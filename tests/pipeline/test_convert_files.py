@@ -140,9 +140,11 @@ def test_volumes_are_those_of_a_build(tmp_path, ct_dataset, dtype):
 def test_clips_are_those_of_a_build(tmp_path, video_dataset):
     dataset, store = built(video_dataset(tmp_path, groups=1))
     files, _ = list_incoming([dataset.path], "video")
-    for arrival in convert_incoming(files, recipe_from(store.header.recipe), SYNC):
-        (index,) = (index for index, row in enumerate(store.rows) if row.id == arrival.id)
-        assert np.array_equal(arrival.volume, store.read(index))
+    converted = {file.id: file for file in convert_incoming(files, recipe_from(store.header.recipe), SYNC)}
+    assert len(converted) == 4
+    for index, row in enumerate(store.rows):
+        assert np.array_equal(converted.pop(row.id).volume, store.read(index))
+    assert converted == {}
 
 
 def test_a_bad_file_costs_only_itself(tmp_path, write_nifti, write_clip, temporary):

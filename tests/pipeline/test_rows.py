@@ -257,9 +257,9 @@ def test_rows_of_nifti_that_are_read_and_noted(tmp_path, scans):
 
 
 def test_N37_a_source_that_changes_while_it_is_read(tmp_path, scans, monkeypatch):
-    from pipeline.build import worker as task
+    import pipeline.build.worker as worker
 
-    path, convert = scans("N37"), task.convert
+    path, convert = scans("N37"), worker.convert
 
     def convert_and_cut(source, recipe):
         conversion = convert(source, recipe)
@@ -267,7 +267,7 @@ def test_N37_a_source_that_changes_while_it_is_read(tmp_path, scans, monkeypatch
             os.truncate(path, 400)
         return conversion
 
-    monkeypatch.setattr(task, "convert", convert_and_cut)
+    monkeypatch.setattr(worker, "convert", convert_and_cut)
     result = build(tmp_path, "nifti")
     assert (result.exit_code, told(result.stderr, path)) == (3, ["changed-during-read"])
 

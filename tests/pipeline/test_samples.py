@@ -586,7 +586,7 @@ TABLES = st.binary(max_size=80) | st.lists(st.lists(CELLS, max_size=4), max_size
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(table=TABLES, allow_missing=st.booleans())
 def test_any_table_is_taken_or_refused(dataset, table, allow_missing):
     ct = dataset(["a.nii", "b.nii"], table)

@@ -170,7 +170,7 @@ def on_canvas(frames, canvas):
     return padded
 
 
-@pytest.mark.parametrize("canvas", ["pad", "area"])
+@pytest.mark.parametrize("canvas", ["pad", pytest.param("area", marks=pytest.mark.slow)])
 def test_real_clips_give_what_the_original_gave(clip, canvas):
     frames, wanted = on_canvas(clip[0], canvas), clip[1]
     selected = np.flatnonzero(select_frames(frames, preset="sononet-2025"))

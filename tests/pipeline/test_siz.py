@@ -38,7 +38,7 @@ def random_volume(shape, dtype, seed):
     return generator.normal(0, 1000, shape).astype(dtype)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.data(),
     st.sampled_from([0, 1, 3]),

@@ -208,6 +208,7 @@ def labels(shared) -> Path:
     return shared / "labels"
 
 
+@pytest.mark.slow
 def test_covidx_lists_come_in_and_go_out_line_for_line(labels, tmp_path):
     lists = {part: labels / f"covidx__{part}_COVIDx_CT-1.txt" for part in ("train", "val", "test")}
     if not all(path.is_file() for path in lists.values()):

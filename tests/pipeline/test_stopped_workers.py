@@ -281,8 +281,15 @@ def runs(process: psutil.Process) -> bool:
         return False
 
 
-@pytest.mark.parametrize("arguments", [("build",), ("check", "--deep")], ids=["build", "check"])
-@pytest.mark.parametrize("moment", ["starting", "working"])
+@pytest.mark.parametrize(
+    ("moment", "arguments"),
+    [
+        ("starting", ("check", "--deep")),
+        ("working", ("build",)),
+        pytest.param("starting", ("build",), marks=pytest.mark.slow),
+        pytest.param("working", ("check", "--deep"), marks=pytest.mark.slow),
+    ],
+)
 def test_sigterm_ends_a_command_whose_workers_are_stopped(tmp_path, ct_dataset, arguments, moment):
     """Stopped as soon as they appear, or as soon as both hold a source."""
     catalog = ct_dataset(tmp_path, scans=4, size=(192, 192, 80))

@@ -141,12 +141,10 @@ def test_every_flipped_bit_of_a_chunk_is_found(store):
             opened.read(1)
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_of_the_root_is_found(store):
-    good = (store / "zarr.json").read_bytes()
-    for bit in range(len(good) * 8):
-        damaged = bytearray(good)
-        damaged[bit // 8] ^= 1 << bit % 8
-        (store / "zarr.json").write_bytes(damaged)
+    size = (store / "zarr.json").stat().st_size
+    for _ in flips(store / "zarr.json", 0, 8 * size):
         with pytest.raises(IntegrityError):
             open_store(store)
 
@@ -378,7 +376,7 @@ def test_a_store_without_a_sound_root_is_damaged_and_can_be_recovered(store, dam
 
 def test_whichever_bit_of_the_root_is_flipped_it_is_a_damaged_store(store, seed):
     before = open_store(store)
-    for bit in flips(store / "zarr.json", seed, 1500):
+    for bit in flips(store / "zarr.json", seed, 500):
         assert is_store(store), bit
         assert [problem.code for problem in verify(store).damaged] == ["metadata-damaged"], bit
     for bit in flips(store / "zarr.json", seed + 1, 30):

@@ -98,6 +98,7 @@ def expected_state(name: str, damage: object) -> str:
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_every_damage_of_every_file_is_found_and_repaired(ct, store, damage):
     before = tree(store)
+    assert len(before) > 20
     for name in before:
         damage(store / name)
         assert verify(store).damaged, name
@@ -200,7 +201,7 @@ def test_a_volume_that_is_missing_or_of_another_size_is_a_state(ct, store, damag
 
 def test_whichever_bit_of_the_root_is_flipped_the_state_is_damaged(ct, store, seed):
     good = (store / "zarr.json").read_bytes()
-    for bit in random.Random(seed).sample(range(8 * len(good)), 1000):
+    for bit in random.Random(seed).sample(range(8 * len(good)), 200):
         damaged = bytearray(good)
         damaged[bit // 8] ^= 1 << bit % 8
         (store / "zarr.json").write_bytes(damaged)
