@@ -26,8 +26,7 @@ from numpy.typing import NDArray
 from scan_to_chunk import write_scan
 
 from pipeline.build import Options, build, make_plan
-from pipeline.build.watchdog import Limits
-from pipeline.build.worker import Result, Task, process_limited
+from pipeline.build.worker import Result, Task, process
 from pipeline.catalog import load_catalog
 from pipeline.catalog.schema import Dataset
 
@@ -63,12 +62,12 @@ def plain_chunk(path: Path, volume: NDArray[Any]) -> str:
 def without_safety() -> Iterator[None]:
     """No hash of source or volume, no checksum, no journal, no fsync, no temporary name."""
     changes = {
-        "pipeline.build.worker.hash_file": lambda path: str(path),
+        "pipeline.readers.reading.hash_file": lambda path: str(path),
         "pipeline.build.worker.write_entry": lambda path, entry: None,
         "pipeline.store.chunks.write_durably": plain_write,
         "pipeline.store.layout.sync_directory": lambda path: None,
         "pipeline.build.worker.write_chunk": plain_chunk,
-        "pipeline.build.execute.process_limited": unsafe,
+        "pipeline.build.run.process": unsafe,
     }
     with ExitStack() as stack:
         for name, stand_in in changes.items():
@@ -76,10 +75,10 @@ def without_safety() -> Iterator[None]:
         yield
 
 
-def unsafe(task: Task, limits: Limits) -> Result:
+def unsafe(task: Task) -> Result:
     """A task in a worker process, which must be told there."""
     with without_safety():
-        return process_limited(task, limits)
+        return process(task)
 
 
 class Disk:

@@ -17,9 +17,10 @@ import numpy as np
 from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
-from pipeline.build.worker import Task, hash_file, process
+from pipeline.build.worker import Task, process
 from pipeline.convert import convert
 from pipeline.readers import nifti
+from pipeline.readers.content import hash_file
 from pipeline.recipe import CtRecipe
 from pipeline.store import write_chunk
 

@@ -12,7 +12,7 @@ from pipeline.build.execute import run_jobs
 from pipeline.build.options import Options
 from pipeline.build.worker import check_hash, source_problem
 from pipeline.catalog.schema import Dataset
-from pipeline.errors import Problem, SourceError
+from pipeline.errors import ConfigError, Problem, ResourceError
 from pipeline.readers import SOURCE_TYPES
 from pipeline.readers.reading import Facts, Statistics
 from pipeline.sources import Listing, Quarantined, Sample, list_samples
@@ -115,7 +115,10 @@ def _examine_all(
 
 
 def examine(job: Examination) -> Examined:
-    """Read a source as far as the job says; a bad one is a result like any other."""
+    """Read a source as far as the job says; a bad one is a result like any other.
+
+    Raises ResourceError, and ConfigError if a decoder is missing: then no source can be read.
+    """
     source = SOURCE_TYPES[job.type]
     try:
         if not job.deep:
@@ -125,7 +128,9 @@ def examine(job: Examination) -> Examined:
         reading = source.examine(job.path)
         size = source.size(job.path)
         return Examined(job.source, job.path, reading.facts, reading.statistics, source_bytes=size)
-    except (SourceError, MemoryError) as error:
+    except (ConfigError, ResourceError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # noqa: BLE001 - a bad source costs only itself, whatever its decoder raises
         return job.lost(source_problem(job.path, error))
 
 

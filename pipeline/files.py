@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,29 @@ def write_durably(path: Path, *parts: bytes) -> None:
 
     Raises ResourceError where the disk is full or the folder cannot be written.
     """
+    _write(path, parts, durable=True)
+
+
+def write_whole(path: Path, *parts: bytes) -> None:
+    """Write a file that is whole when it appears, also to a program that comes after a kill.
+
+    It may be lost, or damaged, when the machine loses its power: for what can be told then, and made again.
+    Raises ResourceError as above.
+    """
+    _write(path, parts, durable=False)
+
+
+def _write(path: Path, parts: Iterable[bytes], *, durable: bool) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("wb") as file:
             file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         partial.replace(path)
-        sync_directory(path.parent)
+        if durable:
+            sync_directory(path.parent)
     except OSError as error:
         raise ResourceError.of(
             path, "cannot-write", str(error.strerror), "free space or fix permissions"

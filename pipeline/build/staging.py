@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.errors import BusyError, ConfigError, Problem, ResourceError
-from pipeline.files import canonical_json, sync_directory, write_durably
+from pipeline.files import canonical_json, sync_directory, write_durably, write_whole
 from pipeline.store.contents import remove_empty_folders, remove_store
 from pipeline.store.publish import check_place, clear_store
 
@@ -116,8 +116,8 @@ def folder_of(store: Path) -> Path:
 
 
 def write_entry(path: Path, entry: Entry) -> None:
-    """Write a journal entry durably."""
-    write_durably(path, canonical_json(asdict(entry)))
+    """Write a journal entry; not durably, since a chunk is used again only if it has the entry's hash."""
+    write_whole(path, canonical_json(asdict(entry)))
 
 
 def remove(staging: Staging) -> None:

@@ -1,4 +1,4 @@
-"""T5, T6: every bit of a store and of a split file, flipped one after the other: not one goes unseen."""
+"""Every bit of a store and of a split file, flipped one after the other: not one goes unseen."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -93,7 +93,7 @@ as_users_and_trainings_read = pytest.mark.parametrize("read", READS, ids=["read"
 
 
 @as_users_and_trainings_read
-def test_T5_every_bit_of_three_chunks_is_seen_by_the_reader(store, read):
+def test_every_bit_of_three_chunks_is_seen_by_the_reader(store, read):
     flips = 0
     for index, row in enumerate(store.rows):
         chunk = store.chunk(index)
@@ -106,7 +106,7 @@ def test_T5_every_bit_of_three_chunks_is_seen_by_the_reader(store, read):
     print(f"{flips} flips")
 
 
-def test_T5_every_bit_of_three_chunks_is_seen_by_verify(tmp_path):
+def test_every_bit_of_three_chunks_is_seen_by_verify(tmp_path):
     path = make_store(tmp_path / "smaller", (3, 4, 5))
     store = open_store(path)
     for index, row in enumerate(store.rows):
@@ -121,7 +121,7 @@ def test_T5_every_bit_of_three_chunks_is_seen_by_verify(tmp_path):
 
 
 @as_users_and_trainings_read
-def test_T5_a_thousand_bits_of_a_full_size_chunk(tmp_path, seed, read):
+def test_a_thousand_bits_of_a_full_size_chunk(tmp_path, seed, read):
     store = open_store(make_store(tmp_path, (70, 224, 224), 1))
     chunk = store.chunk(0)
     bits = random.Random(seed).sample(all_bits(chunk), 1000)
@@ -130,7 +130,7 @@ def test_T5_a_thousand_bits_of_a_full_size_chunk(tmp_path, seed, read):
     assert store.read(0).shape == (70, 224, 224)
 
 
-def test_T6_every_bit_of_every_small_file_is_seen_by_verify(store):
+def test_every_bit_of_every_small_file_is_seen_by_verify(store):
     flips = 0
     for path in [store.path / "zarr.json", *small_files(store.path, store.header)]:
         silent = unseen(path, all_bits(path), lambda: told(store.path))
@@ -144,7 +144,7 @@ def test_T6_every_bit_of_every_small_file_is_seen_by_verify(store):
 
 
 @pytest.mark.parametrize("fractions", [{"train": 0.8, "val": 0.2}, {"train": 0.7, "val": 0.15, "test": 0.15}])
-def test_T6_every_bit_of_a_split_file_is_seen(tmp_path, fractions):
+def test_every_bit_of_a_split_file_is_seen(tmp_path, fractions):
     store = open_store(make_store(tmp_path, (1, 2, 2), 30))
     path = tmp_path / "split.json"
     split = make_split(store, fractions=fractions)

@@ -150,7 +150,7 @@ def test_quarantine_lies_beside_the_store(catalog_file, tmp_path):
     assert video.quarantine_file == Path("/cache/clips.quarantine.csv")
 
 
-REFUSED = {  # old text, new text, code, path in the document, part of the line; RELIABILITY 3.4
+REFUSED = {  # old text, new text, code, path in the document, part of the line
     "Y4 seed NO": ("seed: 7", "seed: NO", "bad-value", f"{CT}.split.seed", 'integer, not "NO"'),
     "Y4 seed on": ("seed: 7", "seed: on", "bad-value", f"{CT}.split.seed", 'integer, not "on"'),
     "Y4 seed true": ("seed: 7", "seed: true", "bad-value", f"{CT}.split.seed", "integer, not true"),

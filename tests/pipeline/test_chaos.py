@@ -1,4 +1,4 @@
-"""T13, T15: builds whose workers are killed from outside about once a second, and their memory.
+"""Builds whose workers are killed from outside about once a second, and their memory.
 
 test_chaos.py CATALOG SCHEDULER WORKERS    build, then print the peaks of memory of every process
 """
@@ -38,8 +38,6 @@ def workers_of(process: psutil.Process) -> list[psutil.Process]:
                 found += child.children()
     return found
 
-
-# --- T13 ----------------------------------------------------------------------------------------
 
 GOOD = 100
 KILLS = 20  # at least
@@ -109,7 +107,7 @@ def sync_hashes(catalog: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_T13_kills_once_a_second_and_poison(tmp_path, ct_dataset, seed):
+def test_kills_once_a_second_and_poison(tmp_path, ct_dataset, seed):
     """Builds of 100 good and 4 poisonous sources, until there have been enough kills."""
     catalog = ct_dataset(tmp_path, scans=GOOD + len(POISON), size=(64, 64, 40))
     expected = sync_hashes(catalog)
@@ -145,8 +143,6 @@ def chaotic_build(catalog: Path, expected: dict[str, str], number: int, seed: in
     assert not list(dataset.store.parent.glob("*.building"))
     return killer.kills
 
-
-# --- T15 ----------------------------------------------------------------------------------------
 
 VOLUMES = 24
 SIZE = (256, 256, 150)
@@ -184,7 +180,7 @@ def many_volumes(folder: Path, ct_dataset, write_nifti) -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("scheduler", "workers"), [("sync", 1), ("local", 2)])
-def test_T15_memory_is_bounded(tmp_path, ct_dataset, write_nifti, scheduler, workers):
+def test_memory_is_bounded(tmp_path, ct_dataset, write_nifti, scheduler, workers):
     catalog = many_volumes(tmp_path, ct_dataset, write_nifti)
     command = [sys.executable, __file__, str(catalog), scheduler, str(workers)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)

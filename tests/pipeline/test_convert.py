@@ -106,7 +106,7 @@ def test_every_dtype_of_the_source(noise, dtype, endian):
     assert_close(convert(path, recipe).volume, ct_by_hand(path, recipe), "float32")
 
 
-def test_N25_extreme_integers_do_not_wrap(noise):
+def test_extreme_integers_do_not_wrap(noise):
     recipe = CtRecipe(shape=SHAPES[1], dtype="float32", window=(-40000.0, 40000.0))
     path = noise(low=-32768, high=32768)
     assert_close(convert(path, recipe).volume, ct_by_hand(path, recipe), "float32")
@@ -142,7 +142,7 @@ def test_the_source_array_is_not_changed():
         np.testing.assert_array_equal(volume, before)
 
 
-def test_N18_one_slice_is_repeated(noise):
+def test_one_slice_is_repeated(noise):
     recipe = CtRecipe(shape=SHAPES[0])
     path = noise(shape=(13, 17, 1))
     volume = convert(path, recipe).volume
@@ -154,7 +154,7 @@ def test_N18_one_slice_is_repeated(noise):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
-def test_N22_a_few_voxels_that_are_not_finite_are_air(tmp_path, write_nifti, value):
+def test_a_few_voxels_that_are_not_finite_are_air(tmp_path, write_nifti, value):
     values = np.random.default_rng(4).integers(-900, 900, (10, 11, 12)).astype(np.float32)
     values[4, 5, 6] = values[0, 0, 0] = value
     path = write_nifti(tmp_path / "a.nii", values)
@@ -167,7 +167,7 @@ def test_N22_a_few_voxels_that_are_not_finite_are_air(tmp_path, write_nifti, val
 
 
 @pytest.mark.parametrize(("count", "refused"), [(10, False), (11, True), (1000, True)])
-def test_N22_more_than_one_in_a_hundred_are_too_many(tmp_path, write_nifti, refusal, count, refused):
+def test_more_than_one_in_a_hundred_are_too_many(tmp_path, write_nifti, refusal, count, refused):
     values = np.arange(1000, dtype=np.float32)
     values[:count] = np.nan
     path = write_nifti(tmp_path / "a.nii", values.reshape(10, 10, 10))
@@ -179,7 +179,7 @@ def test_N22_more_than_one_in_a_hundred_are_too_many(tmp_path, write_nifti, refu
         assert np.isfinite(convert(path, CtRecipe(shape=SHAPES[0])).volume).all()
 
 
-def test_N20_scaling_beyond_float32_is_refused(noise, refusal):
+def test_scaling_beyond_float32_is_refused(noise, refusal):
     path = noise(slope=1e38, inter=0)
     (problem,) = refusal(SourceError, lambda: convert(path, CtRecipe(shape=SHAPES[0])))
     assert problem.code == "non-finite"
@@ -196,7 +196,7 @@ def test_N20_scaling_beyond_float32_is_refused(noise, refusal):
         ("uint64", 2**64 - 1),
     ],
 )
-def test_N23_values_that_no_scanner_gives_are_refused(tmp_path, write_nifti, refusal, dtype, value):
+def test_values_that_no_scanner_gives_are_refused(tmp_path, write_nifti, refusal, dtype, value):
     values = np.random.default_rng(5).integers(0, 900, (10, 11, 12)).astype(dtype)
     values[4, 5, 6] = value
     path = write_nifti(tmp_path / "a.nii", values)
@@ -217,7 +217,7 @@ PADDING = [
 
 
 @pytest.mark.parametrize(("dtype", "value"), PADDING)
-def test_N23_ordinary_padding_is_clipped(tmp_path, write_nifti, dtype, value):
+def test_ordinary_padding_is_clipped(tmp_path, write_nifti, dtype, value):
     values = np.random.default_rng(5).integers(0, 900, (10, 11, 12)).astype(dtype)
     values[:3], values[4, 5, 6] = value, value
     recipe = CtRecipe(shape=SHAPES[0])
@@ -226,7 +226,7 @@ def test_N23_ordinary_padding_is_clipped(tmp_path, write_nifti, dtype, value):
 
 
 @pytest.mark.parametrize("value", [-3000, -1000, 0, 3000])
-def test_N24_a_constant_volume_is_told(tmp_path, write_nifti, value):
+def test_a_constant_volume_is_told(tmp_path, write_nifti, value):
     path = write_nifti(tmp_path / "a.nii", np.full((6, 7, 8), value, np.int16))
     conversion = convert(path, CtRecipe(shape=SHAPES[0]))
     assert conversion.facts["warnings"] == ["all values are equal"]
@@ -234,7 +234,7 @@ def test_N24_a_constant_volume_is_told(tmp_path, write_nifti, value):
     assert np.abs(conversion.volume - wanted).max() <= HALF
 
 
-def test_N24_a_volume_outside_the_window_is_told(noise):
+def test_a_volume_outside_the_window_is_told(noise):
     assert convert(noise(low=500, high=900), CtRecipe(shape=SHAPES[0])).facts["warnings"] == [
         "all values are equal"
     ]
@@ -276,7 +276,7 @@ def test_the_first_frames(clip, depth):
     assert_close(volume, np.clip(zoomed(luma[:depth], (depth, 16, 17)) / 255, 0, 1))
 
 
-def test_V14_clips_shorter_than_the_first_frames_are_refused(clip, refusal):
+def test_clips_shorter_than_the_first_frames_are_refused(clip, refusal):
     path, _ = clip()
     (problem,) = refusal(SourceError, lambda: convert(path, VideoRecipe(shape=(13, 16, 17), frames="first")))
     assert (problem.where, problem.code) == (str(path), "too-short")
@@ -284,7 +284,7 @@ def test_V14_clips_shorter_than_the_first_frames_are_refused(clip, refusal):
     assert "13" in problem.reason
 
 
-def test_V14_one_frame_is_repeated(clip):
+def test_one_frame_is_repeated(clip):
     path, luma = clip(1)
     volume = convert(path, VideoRecipe(shape=SHAPES[0])).volume
     assert_close(volume, np.clip(zoomed(luma, SHAPES[0]) / 255, 0, 1))

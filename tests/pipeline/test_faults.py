@@ -56,7 +56,7 @@ def test_fault_at_some_file_operations(tmp_path, ct_dataset, fault, seed):
 
 @pytest.mark.slow
 def test_two_hundred_random_kills(tmp_path, ct_dataset, seed):
-    """T1: never an early or incomplete store, and in the end the same bytes."""
+    """Never an early or incomplete store, and in the end the same bytes."""
     print(f"seed {seed}")
     builds = strike(ct_dataset(tmp_path, scans=6, size=(60, 60, 40)), "random", seed, 200)
     assert len(builds) >= 20

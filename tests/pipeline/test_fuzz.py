@@ -1,4 +1,4 @@
-"""T8, T9: thousands of damaged scans and clips; a bad one costs only itself.
+"""Thousands of damaged scans and clips; a bad one costs only itself.
 
 A case is a seed and a number. Scans are read in child processes under limits of memory and time, so
 that a crash, a hang or a glutton is seen, and told by its case. As a program:
@@ -362,14 +362,14 @@ def check_scans(seed: int, numbers: Sequence[int]) -> Counter[str]:
     return codes
 
 
-def test_T8_three_hundred_damaged_scans():
+def test_three_hundred_damaged_scans():
     codes = check_scans(0, Random(0).sample(range(NUMBERS), 300))
     assert len(codes) > 8  # the cases reach what they are meant to
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_T8_twenty_thousand_damaged_scans():
+def test_twenty_thousand_damaged_scans():
     codes = check_scans(Random().randrange(1 << 30), range(NUMBERS))
     assert set(codes) >= (CODES - {"empty-file", "bad-header", "bad-extension"}) | {"accepted"}
 
@@ -508,7 +508,7 @@ def clips(tmp_path, write_clip) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_T9_six_hundred_damaged_clips(tmp_path, clips, video_dataset, seed):
+def test_six_hundred_damaged_clips(tmp_path, clips, video_dataset, seed):
     catalog = video_dataset(tmp_path, groups=1, clips=1)
     damaged_dataset(tmp_path / "ucf/Rowing", seed, good_clips(clips))
     (dataset,) = load_catalog(catalog).datasets.values()

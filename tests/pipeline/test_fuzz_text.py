@@ -1,4 +1,4 @@
-"""T10: 100,000 catalogs and label tables, mostly wrong: read or refused in plain lines, soon, in little room.
+"""100,000 catalogs and label tables, mostly wrong: read or refused in plain lines, soon, in little room.
 
 A case is a seed and a number. As a program:
 
@@ -350,7 +350,7 @@ def in_child(seed: int, first: int, stop: int) -> dict[str, Any]:
     return answer
 
 
-def test_T10_two_thousand_catalogs_and_tables():
+def test_two_thousand_catalogs_and_tables():
     codes = check(0, 2000)
     assert len(codes) > 25  # the cases reach what they are meant to
     assert min(codes["catalog accepted"], codes["table accepted"]) > 20
@@ -358,7 +358,7 @@ def test_T10_two_thousand_catalogs_and_tables():
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_T10_a_hundred_thousand_catalogs_and_tables():
+def test_a_hundred_thousand_catalogs_and_tables():
     check(Random().randrange(1 << 30), 100_000)
 
 

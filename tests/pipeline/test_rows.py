@@ -256,7 +256,7 @@ def test_rows_of_nifti_that_are_read_and_noted(tmp_path, scans):
     assert all(found[path.name] == [] for path in nothing)
 
 
-def test_N37_a_source_that_changes_while_it_is_read(tmp_path, scans, monkeypatch):
+def test_a_source_that_changes_while_it_is_read(tmp_path, scans, monkeypatch):
     import pipeline.build.worker as worker
 
     path, convert = scans("N37"), worker.convert
@@ -398,7 +398,7 @@ def test_rows_of_videos_that_are_read(tmp_path, clips):
     assert {name: [note for note in found[name] if "equal" not in note] for name in wanted} == wanted
 
 
-def test_V6_a_source_that_is_not_the_pinned_one(tmp_path, clips):
+def test_a_source_that_is_not_the_pinned_one(tmp_path, clips):
     labels = "{file: labels.csv, id: file, label: class, sha256: hash}"
     paths = [clips("V6 a"), clips("V6 b"), *sorted((tmp_path / "raw").glob("good*"))]
     hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
@@ -451,7 +451,7 @@ def test_rows_of_tables(tmp_path, name):
     check_refused(tmp_path / "c.yaml", tmp_path / where, code)
 
 
-def test_L11_ids_that_differ_by_letter_case(tmp_path):
+def test_ids_that_differ_by_letter_case(tmp_path):
     (tmp_path / "raw").mkdir()
     for name in ("x_A.nii", "X_A.nii", "y_B.nii"):
         (tmp_path / "raw" / name).touch()
@@ -489,7 +489,7 @@ def test_rows_of_catalogs(tmp_path, name):
         ("raw", ".", "sources-in-store"),
     ],
 )
-def test_Y10_folders(tmp_path, scans, path, store, code):
+def test_folders(tmp_path, scans, path, store, code):
     text = CATALOG.format(type="nifti", labels=BY_NAME)
     (tmp_path / "c.yaml").write_text(text.replace("path: raw", f"path: {path}").replace("rows.zarr", store))
     check_refused(tmp_path / "c.yaml", tmp_path, code)

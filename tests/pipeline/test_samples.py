@@ -92,25 +92,25 @@ def test_without_a_group_column_there_are_no_groups(dataset):
 
 
 @pytest.mark.parametrize("allow_missing", [False, True])
-def test_L13_one_class_is_refused(dataset, tmp_path, refusal, allow_missing):
+def test_one_class_is_refused(dataset, tmp_path, refusal, allow_missing):
     ct = dataset(["a.nii", "b.nii"], [HEADER, "a,1,P", "b,1,Q"])
     found = refusal(ConfigError, lambda: list_samples(ct, allow_missing=allow_missing))
     assert told(found, tmp_path) == [("raw", "one-class")]
     assert "all 2 samples are A" in found[0].reason
 
 
-def test_L13_one_class_of_paths_is_refused(dataset, tmp_path, refusal):
+def test_one_class_of_paths_is_refused(dataset, tmp_path, refusal):
     files = ["v_Row_g01_c01.avi", "v_Ski_g01_c01.avi"]
     ucf = dataset(files, type_="video", labels=UCF, classes="[Row]")
     assert told(refusal(ConfigError, lambda: list_samples(ucf)), tmp_path) == [("raw", "one-class")]
 
 
-def test_L14_formulas_are_data(dataset):
+def test_formulas_are_data(dataset):
     listing = list_samples(dataset(["=cmd|x.nii", "y.nii"], [HEADER, "=cmd|x,1,=1+1", "y,2,@y"]))
     assert pairs(listing) == [("=cmd|x", 0, "=1+1", "=cmd|x.nii"), ("y", 1, "@y", "y.nii")]
 
 
-def test_L6_a_line_that_says_it_again_is_a_warning(dataset, tmp_path):
+def test_a_line_that_says_it_again_is_a_warning(dataset, tmp_path):
     listing = list_samples(dataset(["a.nii", "b.nii"], [HEADER, "a,1,P", "a,1,P", "b,2,Q"]))
     assert len(listing.samples) == 2
     assert told(listing.warnings, tmp_path) == [("labels.csv:3", "duplicate-id")]
@@ -118,7 +118,7 @@ def test_L6_a_line_that_says_it_again_is_a_warning(dataset, tmp_path):
 
 # --- tables that are wrong ----------------------------------------------------------------------
 
-WRONG = {  # RELIABILITY 3.3: table, place, code, part of the line
+WRONG = {  # table, place, code, part of the line
     "L2 latin-1": (b"FileName,TypeOfTB,PatientID\na,1,P\nb,2,\xe9", "labels.csv:3", "not-utf-8", "byte 38"),
     "L2 utf-16": (HEADER.encode("utf-16"), "labels.csv:1", "not-utf-8", "byte 0"),
     "L3 semicolons": (
@@ -202,7 +202,7 @@ def test_only_a_regular_file_is_a_table(dataset, tmp_path, refusal, make):
     assert (problem.where, problem.code) == (str(table), "no-table")
 
 
-def test_L9_files_and_labels_without_partner_are_all_told(dataset, tmp_path, refusal):
+def test_files_and_labels_without_partner_are_all_told(dataset, tmp_path, refusal):
     ct = dataset(["a.nii", "x.nii", "sub/y.nii"], [HEADER, "a,1,P", "b,1,P", "c,2,Q"])
     found = refusal(ConfigError, lambda: list_samples(ct))
     assert told(found, tmp_path) == [
@@ -214,7 +214,7 @@ def test_L9_files_and_labels_without_partner_are_all_told(dataset, tmp_path, ref
     assert all("--allow-missing" in problem.remedy for problem in found)
 
 
-def test_L9_allow_missing_puts_them_into_quarantine(dataset):
+def test_allow_missing_puts_them_into_quarantine(dataset):
     files, table = ["a.nii", "d.nii", "x.nii", "sub/y.nii"], [HEADER, "a,1,P", "b,1,P", "c,2,Q", "d,2,R"]
     listing = list_samples(dataset(files, table), allow_missing=True)
     assert pairs(listing) == [("a", 0, "P", "a.nii"), ("d", 1, "R", "d.nii")]
@@ -236,7 +236,7 @@ AMBIGUOUS = {
 
 
 @pytest.mark.parametrize("files", AMBIGUOUS.values(), ids=AMBIGUOUS)
-def test_L11_files_that_share_an_id_are_refused(dataset, refusal, files):
+def test_files_that_share_an_id_are_refused(dataset, refusal, files):
     ct = dataset([*files, "other.nii"], [HEADER, "a,1,P"])
     (problem,) = refusal(ConfigError, lambda: list_samples(ct, allow_missing=True))
     assert problem.code == "ambiguous-id"
@@ -249,20 +249,20 @@ def test_L11_files_that_share_an_id_are_refused(dataset, refusal, files):
 PINNED = "{file: labels.csv, id: FileName, label: TypeOfTB, sha256: Hash}"
 
 
-def test_V6_a_column_of_hashes(dataset):
+def test_a_column_of_hashes(dataset):
     table = ["FileName,Hash,TypeOfTB", f"a,{'AB' * 32},1", "b,,2"]
     listing = list_samples(dataset(["a.nii", "b.nii"], table, labels=PINNED))
     assert [sample.sha256 for sample in listing.samples] == ["ab" * 32, ""]
 
 
 @pytest.mark.parametrize("cell", ["x", "ab" * 31, "ab" * 33, "zz" * 32, f" {'ab' * 32}"])
-def test_V6_what_is_no_hash_is_refused(dataset, tmp_path, refusal, cell):
+def test_what_is_no_hash_is_refused(dataset, tmp_path, refusal, cell):
     table = ["FileName,Hash,TypeOfTB", f"a,{cell},1", "b,,2"]
     ct = dataset(["a.nii", "b.nii"], table, labels=PINNED)
     assert told(refusal(ConfigError, lambda: list_samples(ct)), tmp_path) == [("labels.csv:2", "bad-sha256")]
 
 
-def test_V6_two_hashes_of_one_source_contradict(dataset, tmp_path, refusal):
+def test_two_hashes_of_one_source_contradict(dataset, tmp_path, refusal):
     table = ["FileName,Hash,TypeOfTB", f"a,{'ab' * 32},1", "b,,2", "a,,1"]
     ct = dataset(["a.nii", "b.nii"], table, labels=PINNED)
     assert told(refusal(ConfigError, lambda: list_samples(ct)), tmp_path) == [
@@ -273,7 +273,7 @@ def test_V6_two_hashes_of_one_source_contradict(dataset, tmp_path, refusal):
 # --- folders ------------------------------------------------------------------------------------
 
 
-def test_Y10_sources_are_in_a_folder(dataset, tmp_path, refusal):
+def test_sources_are_in_a_folder(dataset, tmp_path, refusal):
     ct = dataset(table=[HEADER, "a,1,P"])
     (tmp_path / "raw").rmdir()
     assert told(refusal(ConfigError, lambda: list_samples(ct)), tmp_path) == [("raw", "no-folder")]
@@ -284,7 +284,7 @@ def test_Y10_sources_are_in_a_folder(dataset, tmp_path, refusal):
     assert told(refusal(ConfigError, lambda: list_samples(ct)), tmp_path) == [("raw", "no-folder")]
 
 
-def test_Y10_a_folder_whose_name_is_too_long(dataset, refusal):
+def test_a_folder_whose_name_is_too_long(dataset, refusal):
     ct = dataset(["a.nii"], [HEADER, "a,1,P"])
     ct = ct.model_copy(update={"path": ct.path / ("x" * 300)})
     (problem,) = refusal(ConfigError, lambda: list_samples(ct))

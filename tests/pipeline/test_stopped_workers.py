@@ -28,6 +28,7 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not se
 
 TIMEOUT = 3.0
 LONGEST = TIMEOUT + 30
+STOPS = 50
 LONGEST_END = 10.0  # from SIGTERM to the end of a command
 COMMAND = "import sys; from cli import main; main(sys.argv[1:])"
 HANGING = """
@@ -195,32 +196,52 @@ def test_a_worker_that_is_stopped_while_it_starts_holds_nobody(tmp_path, ct_data
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_fifty_stops_at_drawn_moments(tmp_path, ct_dataset, seed):
+    """Builds until so many stops have come while a build was under way; one that came too late is none."""
     dataset, truth = dataset_and_truth(ct_dataset(tmp_path, scans=60, size=(64, 64, 40)))
     options = Options(workers=2, timeout=TIMEOUT)
     print(f"seed {seed}")
-    moments, seconds = random.Random(seed), []
-    for number in range(50):
-        one = dataset.model_copy(update={"store": tmp_path / f"{number}.zarr"})
-        timer = threading.Timer(moments.uniform(0, 2.5), stop_a_worker, [moments])
-        start = time.monotonic()
-        timer.start()
-        summary = build(make_plan(one, options), options)
-        seconds.append(time.monotonic() - start)
-        timer.cancel()
-        timer.join()
-        assert summary.quarantined == (), f"seed {seed}, build {number}"
-        assert hashes(one.store) == truth, f"seed {seed}, build {number}"
-        assert seconds[-1] < LONGEST, f"seed {seed}, build {number}"
-    print(
-        f"builds of {min(seconds):.1f} to {max(seconds):.1f} s, {sum(s > TIMEOUT for s in seconds)} held up"
-    )
+    moments, seconds, builds = random.Random(seed), list[float](), 0
+    while len(seconds) < STOPS:
+        one = dataset.model_copy(update={"store": tmp_path / f"{builds}.zarr"})
+        builds += 1
+        with Stopper(moments) as stopper:
+            start = time.monotonic()
+            summary = build(make_plan(one, options), options)
+            taken = time.monotonic() - start
+        assert summary.quarantined == (), f"seed {seed}, build {builds}"
+        assert hashes(one.store) == truth, f"seed {seed}, build {builds}"
+        assert taken < LONGEST, f"seed {seed}, build {builds}"
+        seconds += [taken] * stopper.stopped
+    print(f"{len(seconds)} stops in {builds} builds, which took {min(seconds):.1f} to {max(seconds):.1f} s")
 
 
-def stop_a_worker(moments: random.Random) -> None:
-    workers = workers_of(psutil.Process())
-    if workers:
-        with suppress(psutil.NoSuchProcess):
-            moments.choice(workers).suspend()
+class Stopper(threading.Thread):
+    """Stops one worker, at a drawn moment after the first one is there, unless the build has ended."""
+
+    def __init__(self, moments: random.Random) -> None:
+        super().__init__()
+        self.delay, self.choice = moments.uniform(0, 1.5), moments.random()
+        self.ended, self.stopped = threading.Event(), False
+
+    def run(self) -> None:
+        while not workers_of(psutil.Process()):
+            if self.ended.wait(0.02):
+                return
+        if self.ended.wait(self.delay):
+            return
+        workers = workers_of(psutil.Process())
+        with suppress(psutil.NoSuchProcess, IndexError):
+            worker = workers[int(self.choice * len(workers))]
+            worker.suspend()
+            self.stopped = worker.status() == psutil.STATUS_STOPPED
+
+    def __enter__(self) -> "Stopper":
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.ended.set()
+        self.join()
 
 
 # --- signals --------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ def test_facts(clip):
     assert inspect(path) == facts
 
 
-def test_V14_one_frame_is_a_clip(clip):
+def test_one_frame_is_a_clip(clip):
     assert read(clip(frames=1)).array.shape == (1, ROWS, COLUMNS)
 
 
@@ -145,7 +145,7 @@ def test_only_regular_files_are_read(tmp_path, refusal, make):
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/a.avi", "rtsp://127.0.0.1:9/a", "concat:a.avi|b.avi"])
-def test_V12_only_local_files_are_read(refusal, url):
+def test_only_local_files_are_read(refusal, url):
     assert code_of(refusal(SourceError, lambda: read(Path(url)))) == "not-a-regular-file"
 
 
@@ -168,20 +168,20 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_V17_names_are_only_names(clip, tmp_path, name):
+def test_names_are_only_names(clip, tmp_path, name):
     clip("MJPG", name)
     assert read(tmp_path / name).array.shape == (FRAMES, ROWS, COLUMNS)
     assert inspect(tmp_path / name)["shape"] == [FRAMES, ROWS, COLUMNS]
 
 
 @pytest.mark.parametrize("name", ["concat:a.avi", "file:a.avi", "pipe:0.avi", "http:a.avi"])
-def test_V17_names_that_look_like_protocols(clip, tmp_path, monkeypatch, name):
+def test_names_that_look_like_protocols(clip, tmp_path, monkeypatch, name):
     clip("MJPG").rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     assert len(read(Path(name)).array) == FRAMES
 
 
-def test_V17_names_that_are_not_utf8(clip, tmp_path):
+def test_names_that_are_not_utf8(clip, tmp_path):
     path = tmp_path / os.fsdecode(b"v_\xff\xe9.avi")
     clip("MJPG").rename(path)
     lines = [

@@ -56,7 +56,7 @@ def avi_of(path, packets, fourcc=b"MJPG"):
 
 @pytest.mark.parametrize("fourcc", ["XVID", "MJPG"])
 @pytest.mark.parametrize(("share", "frames"), [(0.25, (5, 20)), (0.5, (20, 35)), (0.8, (40, 55))])
-def test_V3_cut_avi_files_are_refused(clip, refusal, fourcc, share, frames):
+def test_cut_avi_files_are_refused(clip, refusal, fourcc, share, frames):
     path = clip(fourcc)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
@@ -70,7 +70,7 @@ def test_V3_cut_avi_files_are_refused(clip, refusal, fourcc, share, frames):
 
 
 @pytest.mark.parametrize("count", [0, FRAMES])
-def test_V3_a_cut_file_is_refused_whatever_its_counts(clip, refusal, count):
+def test_a_cut_file_is_refused_whatever_its_counts(clip, refusal, count):
     path = with_count(clip("MJPG"), count)
     data = path.read_bytes()
     path.write_bytes(data[: data.rindex(b"idx1")])  # all frames are there
@@ -79,7 +79,7 @@ def test_V3_a_cut_file_is_refused_whatever_its_counts(clip, refusal, count):
 
 
 @pytest.mark.parametrize("share", [0.5, 0.99])
-def test_V4_cut_mp4_files_are_refused(clip, refusal, share):
+def test_cut_mp4_files_are_refused(clip, refusal, share):
     path = clip("mp4v", "a.mp4")
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
@@ -90,7 +90,7 @@ def test_V4_cut_mp4_files_are_refused(clip, refusal, share):
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
 @pytest.mark.parametrize("fourcc", ["XVID", "MJPG"])
-def test_V5_a_hole_in_the_middle_is_refused_or_told(clip, fourcc, share):
+def test_a_hole_in_the_middle_is_refused_or_told(clip, fourcc, share):
     path = clip(fourcc)
     intact = read(path).array
     data = bytearray(path.read_bytes())
@@ -115,7 +115,7 @@ def test_V5_a_hole_in_the_middle_is_refused_or_told(clip, fourcc, share):
 @pytest.mark.parametrize(
     "name", ["ucf/BenchPress/v_BenchPress_g01_c05.avi", "ultrasound/convex__Reg_pat1Image_133410.mpeg"]
 )
-def test_V5_V6_what_ffmpeg_remarks_refuses_a_clip(shared, tmp_path, refusal, name, damage):
+def test_what_ffmpeg_remarks_refuses_a_clip(shared, tmp_path, refusal, name, damage):
     """Damage that leaves every frame there, over which the decoder stumbles."""
     data = bytearray((shared / name).read_bytes())
     place = data.index(b"\0\0\1", len(data) // 2) + (300 if damage == "zeros" else 260)
@@ -145,7 +145,7 @@ def emptied(path, frames):
 
 
 @pytest.mark.parametrize(("missing", "refused"), [(0, False), (1, False), (2, True), (4, True), (30, True)])
-def test_V5_one_frame_of_the_index_may_be_missing(clip, refusal, missing, refused):
+def test_one_frame_of_the_index_may_be_missing(clip, refusal, missing, refused):
     path = emptied(clip("MJPG"), missing)
     if refused:
         (problem,) = refusal(SourceError, lambda: read(path))
@@ -156,7 +156,7 @@ def test_V5_one_frame_of_the_index_may_be_missing(clip, refusal, missing, refuse
 
 
 @pytest.mark.parametrize(("missing", "refused"), [(3, False), (4, True)])
-def test_V5_one_in_a_hundred_may_be_missing(clip, refusal, missing, refused):
+def test_one_in_a_hundred_may_be_missing(clip, refusal, missing, refused):
     path = emptied(clip("MJPG", frames=300), missing)
     if refused:
         assert code_of(refusal(SourceError, lambda: read(path))) == "frame-count-mismatch"
@@ -175,7 +175,7 @@ def indexed_as(path, length, places):
 
 
 @pytest.mark.parametrize(("length", "refused"), [(0, False), (1, True), (8, True)])
-def test_V5_frames_without_bytes_may_be_missing(clip, refusal, length, refused):
+def test_frames_without_bytes_may_be_missing(clip, refusal, length, refused):
     """So an AVI says that a frame repeats the last."""
     path = indexed_as(emptied(clip("MJPG"), 4), length, range(10, 14))
     if refused:
@@ -185,7 +185,7 @@ def test_V5_frames_without_bytes_may_be_missing(clip, refusal, length, refused):
 
 
 @pytest.mark.parametrize(("repeats", "refused"), [(0, False), (1, False), (5, False), (6, False), (8, True)])
-def test_V5_frames_that_only_repeat_the_last_may_be_missing(tmp_path, clip, refusal, repeats, refused):
+def test_frames_that_only_repeat_the_last_may_be_missing(tmp_path, clip, refusal, repeats, refused):
     """One in ten at most: MPEG-4 says in 7 bytes that a frame is not coded, and none is decoded."""
     not_coded = bytes([0, 0, 1, 0xB6, 0b01_0_1_0000, 0b0_1_0_01111, 0x7F])  # ISO/IEC 14496-2, 6.2.5
     packets = packets_of(clip("XVID"))
@@ -196,7 +196,7 @@ def test_V5_frames_that_only_repeat_the_last_may_be_missing(tmp_path, clip, refu
         assert len(read(path).array) == FRAMES
 
 
-def test_V5_lost_frames_do_not_hide_among_repeated_ones(shared, tmp_path, refusal):
+def test_lost_frames_do_not_hide_among_repeated_ones(shared, tmp_path, refusal):
     """86 of the 259 frames of this clip only repeat the last; the hole swallows three others, silently."""
     data = bytearray((shared / "ucf/ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c03.avi").read_bytes())
     start = int(0.4488267407336462 * (len(data) - 2048))
@@ -214,7 +214,7 @@ def with_count(path, count):
 
 
 @pytest.mark.parametrize("count", [0, 1, FRAMES - 1, FRAMES + 1, 2 * FRAMES, 100_000, 2**31 + 5, 2**32 - 1])
-def test_V7_the_declared_count_is_not_believed(clip, count):
+def test_the_declared_count_is_not_believed(clip, count):
     reading = read(with_count(clip("MJPG"), count))
     assert len(reading.array) == FRAMES
     assert reading.facts["frames_decoded"] == FRAMES
@@ -243,12 +243,12 @@ def test_without_an_index_the_declared_count_is_a_guess(clip, refusal, count, re
 
 @pytest.mark.parametrize("sides", [(60000, 60000), (30000, 30000), (2**31 - 1, 1)], ids=str)
 @pytest.mark.parametrize("fourcc", ["MJPG", "FFV1", "XVID", "HFYU"])
-def test_V8_a_huge_size_in_the_header_is_refused(clip, refusal, fourcc, sides):
+def test_a_huge_size_in_the_header_is_refused(clip, refusal, fourcc, sides):
     path = patched(clip(fourcc), b"strf", 4, "<2i", *sides)
     assert code_of(refusal(SourceError, lambda: read(path))) in ("no-frames", "decode-warnings", "too-large")
 
 
-def test_V8_a_size_beyond_the_limit_is_told(tmp_path, refusal):
+def test_a_size_beyond_the_limit_is_told(tmp_path, refusal):
     line = encode(tmp_path / "a.avi", luma_frames(np.zeros((2, 16, 40_000), np.uint8)), "ffv1")
     for look in (read, inspect):
         (problem,) = refusal(SourceError, lambda look=look: look(line))
@@ -256,7 +256,7 @@ def test_V8_a_size_beyond_the_limit_is_told(tmp_path, refusal):
 
 
 @pytest.mark.parametrize("name", [b"M8RG", b"ZZ99", b"\1\0\0\0", b"dvsd", b"\xff\n\0\x80"])
-def test_V9_an_unknown_codec_is_refused(clip, refusal, name):
+def test_an_unknown_codec_is_refused(clip, refusal, name):
     path = patched(clip("MJPG"), b"strf", 16, "4s", name)
     for look in (read, inspect):
         assert code_of(refusal(SourceError, lambda look=look: look(path))) == "codec-not-allowed"
@@ -264,14 +264,14 @@ def test_V9_an_unknown_codec_is_refused(clip, refusal, name):
 
 @pytest.mark.parametrize("suffix", [".avi", ".mov", ".mkv"])
 @pytest.mark.parametrize(("fourcc", "name"), [("MAGY", "magicyuv"), ("ULRG", "utvideo"), ("WMV1", "wmv1")])
-def test_V9_real_clips_of_other_codecs(clip, refusal, suffix, fourcc, name):
+def test_real_clips_of_other_codecs(clip, refusal, suffix, fourcc, name):
     path = clip(fourcc, f"a{suffix}", frames=2)
     (problem,) = refusal(SourceError, lambda: read(path))
     assert (problem.code, problem.reason) == ("codec-not-allowed", f"its codec is {name}")
     assert "convert it" in problem.remedy
 
 
-def test_V9_what_mp4v_stands_for_is_looked_at(clip, refusal):
+def test_what_mp4v_stands_for_is_looked_at(clip, refusal):
     path = clip("mp4v", "a.mp4")
     data = bytearray(path.read_bytes())
     place = data.index(b"esds") + 8
@@ -282,7 +282,7 @@ def test_V9_what_mp4v_stands_for_is_looked_at(clip, refusal):
     assert (problem.code, problem.reason) == ("codec-not-allowed", "its codec is jpeg2000")
 
 
-def test_V9_no_decoder_outside_the_list_is_opened(clip, monkeypatch):
+def test_no_decoder_outside_the_list_is_opened(clip, monkeypatch):
     """FFmpeg decodes a few packets of every stream when it opens a file."""
     path = clip("MAGY")
     monkeypatch.setattr(video, "CODECS", (*video.CODECS, "magicyuv"))
@@ -419,7 +419,7 @@ FORMATS = {
 
 @pytest.mark.parametrize(("one", "other", "words"), FORMATS.values(), ids=FORMATS)
 @pytest.mark.parametrize("place", [1, 10, 19])
-def test_V15_a_change_of_format_is_refused(tmp_path, refusal, one, other, words, place):
+def test_a_change_of_format_is_refused(tmp_path, refusal, one, other, words, place):
     path = avi_of(tmp_path / "a.avi", [one] * place + [other] * (20 - place))
     (problem,) = refusal(SourceError, lambda: read(path))
     assert (problem.code, problem.reason) == ("format-change", f"its frames are {words}")
@@ -428,7 +428,7 @@ def test_V15_a_change_of_format_is_refused(tmp_path, refusal, one, other, words,
         assert len(read(avi_of(path, [alone] * 20)).array) == 20
 
 
-def test_V15_a_single_frame_of_another_size_is_refused(tmp_path, refusal):
+def test_a_single_frame_of_another_size_is_refused(tmp_path, refusal):
     images = [jpeg(48, 64)] * 7 + [jpeg(50, 64)] + [jpeg(48, 64)] * 7
     assert code_of(refusal(SourceError, lambda: read(avi_of(tmp_path / "a.avi", images)))) == "format-change"
 
@@ -445,7 +445,7 @@ def test_V15_a_single_frame_of_another_size_is_refused(tmp_path, refusal):
         ("VP90", ".webm", b"VP90", "yuv420p"),
     ],
 )
-def test_V15_of_other_codecs(tmp_path, write_clip, refusal, fourcc, suffix, name, pixels):
+def test_of_other_codecs(tmp_path, write_clip, refusal, fourcc, suffix, name, pixels):
     """Packets of two clips one after the other, under one header."""
     packets = {}
     for rows, columns in ((48, 64), (96, 128)):
@@ -462,7 +462,7 @@ def test_V15_of_other_codecs(tmp_path, write_clip, refusal, fourcc, suffix, name
     assert same.array.shape == (24, 48, 64)
 
 
-def test_V15_two_mpeg_streams_in_one_file(tmp_path, write_clip, refusal):
+def test_two_mpeg_streams_in_one_file(tmp_path, write_clip, refusal):
     one, other = (
         write_clip(tmp_path / f"{rows}.mpg", moving_noise(FRAMES, rows, columns), "PIM1").read_bytes()
         for rows, columns in ((48, 64), (96, 128))
@@ -477,7 +477,7 @@ def test_V15_two_mpeg_streams_in_one_file(tmp_path, write_clip, refusal):
 
 
 @pytest.mark.parametrize("rate", [(0, 0), (0, 25), (1, 0)], ids=str)
-def test_V16_the_frame_rate_does_not_matter(clip, rate):
+def test_the_frame_rate_does_not_matter(clip, rate):
     path = patched(clip("MJPG"), b"avih", 0, "<I", 0)
     reading = read(patched(path, b"strh", 20, "<2I", *rate))
     assert len(reading.array) == FRAMES

@@ -31,7 +31,7 @@ def merges(levels: int) -> str:
     return "\n".join(["m0: &m0 {a: 1}", *lines])
 
 
-REFUSED = {  # RELIABILITY 3.4; where the fault lies below the file as a whole, its line
+REFUSED = {  # where the fault lies below the file as a whole, its line
     "Y1 python tag": ("a: 1\nb: !!python/object/apply:os.system [id]", "tag", ":2"),
     "Y1 own tag": ("a: !thing 1", "tag", ":1"),
     "Y1 binary": ("a: !!binary aGk=", "tag", ":1"),
@@ -116,7 +116,7 @@ def test_only_regular_files_are_read(tmp_path, refusal, make):
     assert "--catalog" in problem.remedy
 
 
-SCALARS = {  # YAML 1.2, 10.3 (core schema), by hand; Y4
+SCALARS = {  # YAML 1.2, 10.3 (core schema), by hand
     "null": None,
     "~": None,
     "": None,
