@@ -34,13 +34,13 @@ COMMAND = "import sys; from cli import main; main(sys.argv[1:])"
 HANGING = """
 import sys, time
 from pathlib import Path
-from pipeline.build import worker
+from pipeline.readers import reading
 
 def hash_file(path):
     Path(sys.argv[1]).touch()
     time.sleep(3600)
 
-worker.hash_file = hash_file
+reading.hash_file = hash_file
 from cli import main
 main(sys.argv[2:])
 """
