@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cloudpickle
 import pytest
-from test_isolation import Clumsy, Glutton, Hang, Segfault
+from test_watchdog import Clumsy, Glutton, Hang, Segfault
 
 from pipeline import check as checking
 from pipeline.build import Options

@@ -25,8 +25,6 @@ from pipeline.status import status
 from pipeline.store import open_store
 from pipeline.store.verify import verify
 
-pytestmark = pytest.mark.unit
-SHAPE = (5, 16, 17)
 SYNC = Options(scheduler="sync")
 LOSSLESS = (".png", ".bmp", ".tif", ".tiff")
 
