@@ -13,7 +13,7 @@ from pipeline.build import Options
 from pipeline.catalog import load_catalog
 from pipeline.check import check
 
-cloudpickle.register_pickle_by_value(sys.modules["test_isolation"])
+cloudpickle.register_pickle_by_value(sys.modules["test_watchdog"])
 POISON = {
     1: (Segfault, "crash"),
     4: (Hang, "timeout"),

@@ -25,6 +25,7 @@ from pipeline.status import status
 from pipeline.store import open_store
 from pipeline.store.verify import verify
 
+SHAPE = (5, 16, 17)
 SYNC = Options(scheduler="sync")
 LOSSLESS = (".png", ".bmp", ".tif", ".tiff")
 
