@@ -5,13 +5,14 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 READY := $(VENV)/ready
 
-.PHONY: help setup demo test slow lint types check bench schema pins
+.PHONY: help setup demo test slow chaos lint types check bench schema pins
 
 help:
 	@echo "make setup   virtual environment with the pinned versions"
 	@echo "make demo    generate data, then check, build, split, train, evaluate"
 	@echo "make test    the tests"
 	@echo "make slow    the tests that take longer"
+	@echo "make chaos   a thousand drawn mishaps around a store: damage, strangers' files, several builds"
 	@echo "make check   what CI runs: lint, types, test, slow, demo"
 	@echo "make bench   the benchmarks, as ratios within one run"
 	@echo "make pins    resolve requirements.txt anew (needs uv)"
@@ -35,6 +36,9 @@ test: setup
 
 slow: setup
 	$(BIN)/python -m pytest -m slow
+
+chaos: setup
+	$(BIN)/python tests/pipeline/trials.py 1000
 
 lint: setup
 	$(BIN)/ruff format --check .
