@@ -5,11 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 READY := $(VENV)/ready
 
-<<<<<<< HEAD
-.PHONY: help setup demo unit test slow coverage lint types check bench schema pins
-=======
-.PHONY: help setup demo test slow chaos lint types check bench schema pins
->>>>>>> exectests
+.PHONY: help setup demo unit test slow chaos coverage lint types check bench schema pins
 
 help:
 	@echo "make setup   virtual environment with the pinned versions"
@@ -17,11 +13,8 @@ help:
 	@echo "make unit    the tests without TensorFlow and other processes: under a minute"
 	@echo "make test    all tests but the slow ones"
 	@echo "make slow    the tests that take longer"
-<<<<<<< HEAD
 	@echo "make coverage  which lines make test runs, as a table"
-=======
 	@echo "make chaos   a thousand drawn mishaps around a store: damage, strangers' files, several builds"
->>>>>>> exectests
 	@echo "make check   what CI runs: lint, types, test, slow, demo"
 	@echo "make bench   the benchmarks, as ratios within one run"
 	@echo "make pins    resolve requirements.txt anew (needs uv)"
@@ -49,13 +42,11 @@ test: setup
 slow: setup
 	$(BIN)/python -m pytest -m slow
 
-<<<<<<< HEAD
 coverage: setup
 	$(BIN)/python -m pytest -q -m "not slow" --cov --cov-report=term:skip-covered
-=======
+
 chaos: setup
 	$(BIN)/python tests/pipeline/trials.py 1000
->>>>>>> exectests
 
 lint: setup
 	$(BIN)/ruff format --check .
