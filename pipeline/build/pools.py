@@ -33,6 +33,7 @@ from pipeline.errors import ConfigError, ResourceError
 TEND_SECONDS = 1.0
 START_SECONDS = 60.0  # without any worker, or without the scheduler, until there is no hope
 WORKER_START_SECONDS = 20.0  # of one worker among others, before another one is started instead
+ANSWER_SECONDS = 20.0  # for results to come after the news that their batch is done
 GRACE_SECONDS = 5.0  # after the time limit that a worker enforces on itself
 END_SECONDS = 5.0  # for a pool to close
 KILL_SECONDS = 0.02
@@ -131,6 +132,7 @@ class _ClusterPool:
     def __init__(self, client: Client, tell: Tell) -> None:
         self._client, self._tell = client, tell
         self._futures: dict[int, Any] = {}  # Dask drops a task when nobody holds its future
+        self._done_since: dict[int, float] = {}
         client.subscribe_topic(TOPIC, lambda event: tell(outcome_of(event)))
 
     def submit(self, number: int, work: Callable[[Any], Any], batch: list[Job]) -> None:
@@ -148,6 +150,16 @@ class _ClusterPool:
             self._tell(Outcome(number, error=WorkerLostError() if lost else error))
         elif future.status == "cancelled":  # the scheduler itself was lost
             self._tell(Outcome(number, error=WorkerLostError()))
+        else:
+            self._done_since[number] = time.monotonic()
+
+    def _tell_unanswered(self) -> None:
+        """Give up on results that have not come although their batch is done; late news are ignored."""
+        now = time.monotonic()
+        for number, since in list(self._done_since.items()):
+            if now - since > ANSWER_SECONDS:
+                del self._done_since[number]
+                self._tell(Outcome(number, error=WorkerLostError()))
 
 
 class RemotePool(_ClusterPool):
@@ -165,6 +177,7 @@ class RemotePool(_ClusterPool):
 
     def tend(self) -> None:
         """Raise ResourceError when the scheduler has not answered for a minute."""
+        self._tell_unanswered()
         if self._client.status == "running":
             self._lost_since = None
             return
@@ -210,6 +223,7 @@ class LocalPool(_ClusterPool):
         if now - self._tended < TEND_SECONDS:
             return
         self._tended = now
+        self._tell_unanswered()
         self._replace_lost()
         there = {worker.pid: worker for worker in list(self._cluster.scheduler.workers.values())}
         if there:
