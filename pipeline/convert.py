@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import SourceError
 from pipeline.readers import SOURCE_TYPES
 from pipeline.readers.reading import Facts, Statistics
 from pipeline.recipe import Recipe
@@ -31,7 +32,12 @@ class Conversion:
 def convert(path: Path, recipe: Recipe) -> Conversion:
     """Read a source and make its volume. Raises SourceError if the source cannot be used."""
     reading = SOURCE_TYPES[recipe.type].convert(path, recipe)
-    if np.ptp(reading.array) < EQUAL:
+    spread = np.ptp(reading.array)
+    # One NaN makes the spread NaN: whatever a reader does, nothing of that kind is ever stored.
+    if not np.isfinite(spread):
+        reason = "its values become NaN or infinite on the way to [0, 1]"
+        raise SourceError.of(path, "non-finite", reason, "check its scaling, and the recipe's window")
+    if spread < EQUAL:
         reading.facts["warnings"].append("all values are equal")
     return Conversion(quantise(reading.array, recipe), reading.facts, reading.statistics)
 

@@ -65,7 +65,7 @@ BELOW = {
     "scale": ARRAYS | GROUND | {"recipe"},
     **dict.fromkeys(PRESETS, ARRAYS | {"recipe"}),
     "readers": ARRAYS | GROUND | PRESETS | {"frames_tree", "recipe", "scale"},
-    "convert": {"readers", "recipe", "siz"},
+    "convert": GROUND | {"readers", "recipe", "siz"},
     "store": GROUND,
     "freshness": GROUND | {"store"},
     "inputs": GROUND | {"build", "catalog", "readers", "recipe", "sources", "store"},

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -5,6 +7,8 @@ from scipy import ndimage
 
 from pipeline.convert import convert, quantise
 from pipeline.errors import SourceError
+from pipeline.readers import SOURCE_TYPES
+from pipeline.readers.reading import Reading
 from pipeline.readers.video import read as read_video
 from pipeline.recipe import CtRecipe, VideoRecipe
 from pipeline.scale import scale_ct, scale_video
@@ -337,3 +341,16 @@ def test_real_scans_stored_otherwise_give_the_same_bytes(shared):
     tags = ["base_int16", "PSR", "float32", "uint16_inter-1024"]
     volumes = {convert(folder / f"P002d4_{tag}.nii.gz", recipe).volume.tobytes() for tag in tags}
     assert len(volumes) == 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_no_value_that_is_not_finite_is_ever_stored(tmp_path, refusal, monkeypatch, value):
+    """Even if the reader of a type lets one pass."""
+    values = np.zeros((3, 8, 8), np.float32)
+    values[1, 2, 3] = value
+    broken = replace(
+        SOURCE_TYPES["nifti"], convert=lambda path, recipe: Reading(values, {"warnings": []}, {})
+    )
+    monkeypatch.setitem(SOURCE_TYPES, "nifti", broken)
+    (problem,) = refusal(SourceError, lambda: convert(tmp_path / "a.nii", CtRecipe(shape=(3, 8, 8))))
+    assert problem.code == "non-finite"
