@@ -131,7 +131,7 @@ class _ClusterPool:
     def __init__(self, client: Client, tell: Tell) -> None:
         self._client, self._tell = client, tell
         self._futures: dict[int, Any] = {}  # Dask drops a task when nobody holds its future
-        self._batches: dict[str, list[Job]] = {}
+        self._batches: dict[object, list[Job]] = {}
         client.subscribe_topic(TOPIC, lambda event: tell(outcome_of(event)))
 
     def submit(self, number: int, work: Callable[[Any], Any], batch: list[Job]) -> None:
@@ -247,7 +247,7 @@ class LocalPool(_ClusterPool):
         return [nanny.pid for nanny in list(_Nanny.known) if nanny.scheduler_addr == address and nanny.pid]
 
     def _held(self, worker: Any) -> frozenset[object]:
-        """The batches that a worker holds, and the traces of the sources that it is at: they are its progress."""
+        """The batches that a worker holds, and the traces of the sources that it is at: its progress."""
         keys = [task.key for task in list(worker.processing)]
         traces = [job.trace for key in keys for job in self._batches.get(key, []) if job.trace.exists()]
         return frozenset([*keys, *traces])

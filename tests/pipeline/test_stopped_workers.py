@@ -135,7 +135,7 @@ def test_an_answer_that_does_not_come_is_asked_of_another_worker(tmp_path, littl
 
 def slow_answer(job: Question) -> int:
     """Well within the time limit of one source; the process that worked on it."""
-    time.sleep(0.3 * TIMEOUT)
+    time.sleep(0.2 * TIMEOUT)
     return os.getpid()
 
 
