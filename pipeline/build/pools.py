@@ -133,17 +133,20 @@ class _ClusterPool:
         self._client, self._tell = client, tell
         self._futures: dict[int, Any] = {}  # Dask drops a task when nobody holds its future
         self._done_since: dict[int, float] = {}
+        self._batches: dict[object, list[Job]] = {}
         client.subscribe_topic(TOPIC, lambda event: tell(outcome_of(event)))
 
     def submit(self, number: int, work: Callable[[Any], Any], batch: list[Job]) -> None:
         """See Pool."""
         future = self._client.submit(work_on, number, work, batch, self.limits, pure=False)
         self._futures[number] = future
+        self._batches[future.key] = batch
         future.add_done_callback(partial(self._done, number))
 
     def _done(self, number: int, future: Any) -> None:
         """Tell how a batch ended, if it ended without results."""
         self._futures.pop(number, None)
+        self._batches.pop(future.key, None)
         if future.status == "error":
             error = future.exception()
             lost = isinstance(error, KilledWorker)
@@ -232,7 +235,7 @@ class LocalPool(_ClusterPool):
             raise _no_workers(f"none has started in {START_SECONDS:g} s")
         for pid in self._pids():
             worker = there.get(pid)
-            held = frozenset(task.key for task in list(worker.processing)) if worker else None
+            held = self._held(worker) if worker else None
             patience = self._patience if worker else WORKER_START_SECONDS
             if self._seconds_unchanged(pid, held, now) > patience and held != frozenset():
                 _kill(pid)
@@ -257,8 +260,14 @@ class LocalPool(_ClusterPool):
         address = self._cluster.scheduler_address
         return [nanny.pid for nanny in list(_Nanny.known) if nanny.scheduler_addr == address and nanny.pid]
 
+    def _held(self, worker: Any) -> frozenset[object]:
+        """The batches that a worker holds, and the traces of the sources that it is at: its progress."""
+        keys = [task.key for task in list(worker.processing)]
+        traces = [job.trace for key in keys for job in self._batches.get(key, []) if job.trace.exists()]
+        return frozenset([*keys, *traces])
+
     def _seconds_unchanged(self, pid: int, held: object, now: float) -> float:
-        """How long a worker has held just these tasks."""
+        """How long a worker has held just this."""
         before, since = self._unchanged.get(pid, (None, now))
         if held != before or pid not in self._unchanged:
             since = now

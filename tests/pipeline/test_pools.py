@@ -13,6 +13,7 @@ class Done:
     """Stands for a Dask future of a task that ended well."""
 
     status = "finished"
+    key = "work-1"
 
     def add_done_callback(self, call: Callable[[Any], None]) -> None:
         call(self)

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from test_chaos import workers_of
 
-from pipeline.build import Options, build, make_plan, pools
+from pipeline.build import Options, batches, build, make_plan, pools
 from pipeline.build.execute import run_jobs
 from pipeline.catalog import load_catalog
 from pipeline.errors import Problem
@@ -131,6 +131,24 @@ def test_an_answer_that_does_not_come_is_asked_of_another_worker(tmp_path, littl
     assert time.monotonic() - start < LONGEST
     assert Path(awaited).exists()
     assert sorted(found) == sorted([awaited] + 5 * [plain])
+
+
+def slow_answer(job: Question) -> int:
+    """Well within the time limit of one source; the process that worked on it."""
+    time.sleep(0.2 * TIMEOUT)
+    return os.getpid()
+
+
+def test_a_worker_that_is_busy_with_many_sources_is_not_taken_for_stopped(
+    tmp_path, little_grace, monkeypatch
+):
+    """The time limit is that of one source, though several go to a worker at once."""
+    monkeypatch.setattr(batches, "GROWTH", 1)
+    jobs = [Question(str(number), tmp_path / "source", tmp_path / f"{number}.trace") for number in range(15)]
+    jobs[0].path.write_bytes(b"small")
+    found = list(run_jobs(jobs, Options(workers=1, timeout=TIMEOUT), slow_answer))
+    assert len(found) == len(jobs)
+    assert len(set(found)) == 1
 
 
 # --- from outside, at any moment ------------------------------------------------------------------
