@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Protocol
@@ -132,17 +131,20 @@ class _ClusterPool:
     def __init__(self, client: Client, tell: Tell) -> None:
         self._client, self._tell = client, tell
         self._futures: dict[int, Any] = {}  # Dask drops a task when nobody holds its future
+        self._batches: dict[object, list[Job]] = {}
         client.subscribe_topic(TOPIC, lambda event: tell(outcome_of(event)))
 
     def submit(self, number: int, work: Callable[[Any], Any], batch: list[Job]) -> None:
         """See Pool."""
         future = self._client.submit(work_on, number, work, batch, self.limits, pure=False)
         self._futures[number] = future
+        self._batches[future.key] = batch
         future.add_done_callback(partial(self._done, number))
 
     def _done(self, number: int, future: Any) -> None:
         """Tell how a batch ended, if it ended without results."""
         self._futures.pop(number, None)
+        self._batches.pop(future.key, None)
         if future.status == "error":
             error = future.exception()
             lost = isinstance(error, KilledWorker)
@@ -196,18 +198,11 @@ class LocalPool(_ClusterPool):
         self._tended = 0.0
         self._seen_there = time.monotonic()
         self._unchanged: dict[int, tuple[object, float]] = {}
-        self._traces: dict[int, list[Path]] = {}  # of the batches under way
 
     @property
     def slots(self) -> int:
         """Of those workers that are there."""
         return BATCHES_HELD * len(self._cluster.scheduler.workers)
-
-    def submit(self, number: int, work: Callable[[Any], Any], batch: list[Job]) -> None:
-        """See Pool."""
-        self._traces = {earlier: self._traces[earlier] for earlier in list(self._futures)}
-        self._traces[number] = [job.trace for job in batch]
-        super().submit(number, work, batch)
 
     def tend(self) -> None:
         """Replace workers that ended, and end those that have made no progress within the time limit.
@@ -253,9 +248,8 @@ class LocalPool(_ClusterPool):
 
     def _held(self, worker: Any) -> frozenset[object]:
         """The batches that a worker holds, and the traces of the sources that it is at: its progress."""
-        keys = {task.key for task in list(worker.processing)}
-        numbers = [number for number, future in list(self._futures.items()) if future.key in keys]
-        traces = [trace for number in numbers for trace in self._traces[number] if trace.exists()]
+        keys = [task.key for task in list(worker.processing)]
+        traces = [job.trace for key in keys for job in self._batches.get(key, []) if job.trace.exists()]
         return frozenset([*keys, *traces])
 
     def _seconds_unchanged(self, pid: int, held: object, now: float) -> float:
