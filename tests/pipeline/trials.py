@@ -41,16 +41,16 @@ Folder = Path
 Trial = Callable[[Folder, random.Random], Any]
 
 
-def child(work: Callable[[], object]) -> int:
-    """Start ``work`` in a process of its own, which says nothing; its number."""
+def child(work: Callable[[], object], said: Path = Path(os.devnull)) -> int:
+    """Start ``work`` in a process of its own, which writes what it says to a file; its number."""
     number = os.fork()
     if number:
         return number
     code = UNSTARTED
     try:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
-        os.dup2(null, 2)
+        file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
         code = int(work() or 0)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
@@ -172,10 +172,12 @@ def several_at_once(folder: Folder, draw: random.Random) -> str | None:
     builds = []
     for _ in range(2):
         time.sleep(draw.uniform(0, 0.2))
-        builds.append(child(lambda: main([*BUILD, "--catalog", str(folder / "data_catalog.yaml")])))
+        builds.append(
+            child(lambda: main([*BUILD, "--catalog", str(folder / "data_catalog.yaml")]), folder / "said")
+        )
     codes, wrong = [ended(number) for number in builds], [ended(number) for number in readers]
     if not set(codes) <= {*DONE, BUSY} or not set(codes) & set(DONE):
-        return f"builds ended with {codes}"
+        return f"builds ended with {codes}: {(folder / 'said').read_text()}"
     if any(wrong):
         return f"readers ended with {wrong}"
     return None if viptt(folder, "verify") == 0 else "the store is damaged"
