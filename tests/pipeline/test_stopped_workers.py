@@ -238,7 +238,7 @@ class Stopper(threading.Thread):
 
     def __init__(self, moments: random.Random) -> None:
         super().__init__()
-        self.delay, self.choice = moments.uniform(0, 1.5), moments.random()
+        self.delay, self.choice = moments.uniform(0, 1), moments.random()
         self.ended, self.stopped = threading.Event(), False
 
     def run(self) -> None:
@@ -251,7 +251,8 @@ class Stopper(threading.Thread):
         with suppress(psutil.NoSuchProcess, IndexError):
             worker = workers[int(self.choice * len(workers))]
             worker.suspend()
-            self.stopped = worker.status() == psutil.STATUS_STOPPED
+            while not self.ended.wait(0.005) and not self.stopped:  # the system takes a moment
+                self.stopped = worker.status() == psutil.STATUS_STOPPED
 
     def __enter__(self) -> "Stopper":
         self.start()
