@@ -1,5 +1,6 @@
 """Open a published store: everything but the volumes is checked now, each volume when it is read."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from pipeline.store.format import (
 )
 from pipeline.store.root import NO_FILE, Root, published_digest, read_root, sound_roots
 
+EXCHANGES = 10  # by other builds, that opening a store may meet
+EXCHANGE_SECONDS = 0.05
 TABLE = tuple(f"{column}/" for column in COLUMNS)
 
 
@@ -99,6 +102,32 @@ def open_store(path: Path | str) -> Store:
     format, or if its metadata or table have changed since it was published.
     """
     path = Path(path)
+    for _ in range(EXCHANGES):
+        before = _identity(path)
+        try:
+            return _open(path)
+        except (FileNotFoundError, IntegrityError):
+            # A build may have put another store here in the middle: then the files were of two stores.
+            if before == _identity(path):
+                break
+            time.sleep(EXCHANGE_SECONDS)
+    try:
+        return _open(path)
+    except FileNotFoundError as error:
+        reason = str(error)
+        raise IntegrityError.of(path, "metadata-missing", reason, REBUILD) from None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which folder lies at a path now."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _open(path: Path) -> Store:
     root = read_root(path)
     for name, sha256 in root.files.items():
         _check_file(path / name, sha256)
