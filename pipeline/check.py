@@ -14,7 +14,7 @@ from pipeline.build.worker import check_hash, source_problem
 from pipeline.catalog.schema import Dataset
 from pipeline.errors import ConfigError, Problem, ResourceError
 from pipeline.readers import SOURCE_TYPES
-from pipeline.readers.reading import Facts, Statistics
+from pipeline.readers.reading import Facts, Listed, Source, Statistics
 from pipeline.sources import Listing, Quarantined, Sample, list_samples
 
 
@@ -55,6 +55,12 @@ class Examination:
     deep: bool
     wanted_sha256: str
     trace: Path
+    listed: tuple[Listed, ...] = ()
+
+    @property
+    def origin(self) -> Source:
+        """What is to be read."""
+        return Source(self.path, self.listed)
 
     def lost(self, problem: Problem) -> Examined:
         """The result for a source that ended its worker."""
@@ -101,7 +107,13 @@ def _examine_all(
     with TemporaryDirectory(prefix="viptt-") as folder:
         jobs = [
             Examination(
-                sample.source, sample.path, dataset.type, deep, sample.sha256, Path(folder, f"{number}.trace")
+                sample.source,
+                sample.path,
+                dataset.type,
+                deep,
+                sample.sha256,
+                Path(folder, f"{number}.trace"),
+                sample.listed,
             )
             for number, sample in enumerate(samples)
         ]
@@ -122,11 +134,11 @@ def examine(job: Examination) -> Examined:
     source = SOURCE_TYPES[job.type]
     try:
         if not job.deep:
-            return Examined(job.source, job.path, source.inspect(job.path), {})
+            return Examined(job.source, job.path, source.inspect(job.origin), {})
         if job.wanted_sha256:
-            check_hash(job.path, source.hash(job.path), job.wanted_sha256)
-        reading = source.examine(job.path)
-        size = source.size(job.path)
+            check_hash(job.path, source.hash(job.origin, source.hashes(job.origin)), job.wanted_sha256)
+        reading = source.examine(job.origin)
+        size = source.size(job.origin)
         return Examined(job.source, job.path, reading.facts, reading.statistics, source_bytes=size)
     except (ConfigError, ResourceError, KeyboardInterrupt):
         raise

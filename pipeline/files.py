@@ -25,6 +25,11 @@ def write_durably(path: Path, *parts: bytes) -> None:
     _write(path, parts, durable=True)
 
 
+def write_parts(path: Path, parts: Iterable[bytes]) -> None:
+    """As ``write_durably``, with parts that are made meanwhile. Raises what making them raises, too."""
+    _write(path, parts, durable=True)
+
+
 def write_whole(path: Path, *parts: bytes) -> None:
     """Write a file that is whole when it appears, also to a program that comes after a kill.
 

@@ -90,6 +90,18 @@ def series_and_number(name: str) -> tuple[str, int]:
     return f"{stem[: last.start()]}*{stem[last.end() :]}", int(last[0])
 
 
+def frame_numbers(order: FrameOrder) -> tuple[str, ...]:
+    """What each frame of a folder is called: its number, or its position where numbers are missing or shared.
+
+    >>> frame_numbers(FrameOrder(("frame-007.png", "frame-012.png"), ((8, 11),)))
+    ('7', '12')
+    """
+    numbers = [series_and_number(name)[1] for name in order.names]
+    if min(numbers, default=0) < 0 or len(set(numbers)) < len(numbers):
+        numbers = list(range(len(order.names)))
+    return tuple(map(str, numbers))
+
+
 def parse_exams(text: str, *, where: str) -> dict[str, str]:
     """The patient of each video id of an ``exams.json``; patients are counted from 1, as its authors did.
 

@@ -1,6 +1,8 @@
 """Where a dataset stands: built, stale and exactly why, missing, or damaged."""
 
+import json
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -8,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from pipeline.build.plan import recipe_hash
+from pipeline.build.reuse import STACK_SHA256, name_of
 from pipeline.build.staging import unfinished
 from pipeline.catalog.schema import Dataset
 from pipeline.errors import IntegrityError, Problem, SourceError
@@ -16,7 +19,7 @@ from pipeline.readers.content import signatures
 from pipeline.readers.reading import SourceType
 from pipeline.sources import Listing, Sample, list_samples, read_quarantine
 from pipeline.store import Header, Row, Store, is_store, open_store
-from pipeline.store.verify import check_sizes
+from pipeline.store.verify import check_files
 
 NAMED = 3  # sources named in a reason; the rest is counted
 EXIT_CODES = {"built": 0, "stale": 3, "missing": 3, "damaged": 4}
@@ -87,19 +90,21 @@ def _damage(dataset: Dataset) -> tuple[str, Store | None, list[str]]:
         store = open_store(dataset.store)
     except IntegrityError as error:
         return "damaged", None, [str(problem) for problem in error.problems]
-    return "damaged", store, [str(problem) for problem in check_sizes(store)]
+    return "damaged", store, [str(problem) for problem in check_files(store)]
 
 
 def _stale_reasons(
     dataset: Dataset, store: Store, listing: Listing, quarantined: Mapping[str, str], *, quick: bool
 ) -> Iterator[str]:
-    rows = {row.source: row for row in store.rows}
+    stored = _stored(store)
+    # The rows of pictures name their stack, all others their source.
+    samples = {sample.id if store.header.pictures else sample.source: sample for sample in listing.samples}
     yield from _header_reasons(dataset, store.header)
-    yield from _sample_reasons(listing.samples, rows, quarantined)
-    alone = sorted({item.source for item in listing.quarantined} - set(quarantined) - set(rows))
+    yield from _sample_reasons(samples, stored, quarantined)
+    alone = sorted({item.source for item in listing.quarantined} - set(quarantined) - set(stored))
     yield from _reason("a file without a label, or a label without a file", alone)
     if not quick:
-        yield from _content_reasons(dataset.source_type, listing.samples, rows, quarantined)
+        yield from _content_reasons(dataset.source_type, samples, stored, quarantined)
 
 
 def _header_reasons(dataset: Dataset, header: Header) -> Iterator[str]:
@@ -108,44 +113,71 @@ def _header_reasons(dataset: Dataset, header: Header) -> Iterator[str]:
         yield f"the store was built for dataset {header.dataset}"
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """The rows that were made of one source: one, or one for each of its pictures."""
+
+    rows: list[Row]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the source."""
+        row = self.rows[0]
+        return str(json.loads(row.facts)[STACK_SHA256]) if row.stack else row.source_sha256
+
+    def has_label_of(self, sample: Sample) -> bool:
+        return all(sample.label_of(name_of(row)) == row.label for row in self.rows)
+
+    def has_group_of(self, sample: Sample) -> bool:
+        row = self.rows[0]
+        return row.group == (sample.group or row.stack)  # pictures without a group have that of their stack
+
+
+def _stored(store: Store) -> Mapping[str, _Stored]:
+    rows: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in store.rows:
+        rows[row.stack or row.source].append(row)
+    return {name: _Stored(found) for name, found in rows.items()}
+
+
 def _sample_reasons(
-    samples: tuple[Sample, ...], rows: Mapping[str, Row], quarantined: Mapping[str, str]
+    samples: Mapping[str, Sample], stored: Mapping[str, _Stored], quarantined: Mapping[str, str]
 ) -> Iterator[str]:
-    known = {*rows, *quarantined}
-    sources = {sample.source for sample in samples}
-    both = [(sample, rows[sample.source]) for sample in samples if sample.source in rows]
-    yield from _reason("added", sorted(sources - known))
-    yield from _reason("removed", sorted(set(rows) - sources))
-    yield from _reason("another label", [sample.source for sample, row in both if sample.label != row.label])
-    yield from _reason("another group", [sample.source for sample, row in both if sample.group != row.group])
-    other = [sample.source for sample, row in both if sample.sha256 not in ("", row.source_sha256)]
+    both = [(name, sample, stored[name]) for name, sample in samples.items() if name in stored]
+    added = {name for name, sample in samples.items() if sample.source not in quarantined} - set(stored)
+    yield from _reason("added", sorted(added))
+    yield from _reason("removed", sorted(set(stored) - set(samples)))
+    other_label = [name for name, sample, found in both if not found.has_label_of(sample)]
+    yield from _reason("another label", other_label)
+    other_group = [name for name, sample, found in both if not found.has_group_of(sample)]
+    yield from _reason("another group", other_group)
+    other = [name for name, sample, found in both if sample.sha256 not in ("", found.sha256)]
     yield from _reason("another hash in the labels", other)
 
 
 def _content_reasons(
     source: SourceType,
-    samples: tuple[Sample, ...],
-    rows: Mapping[str, Row],
+    samples: Mapping[str, Sample],
+    stored: Mapping[str, _Stored],
     quarantined: Mapping[str, str],
 ) -> Iterator[str]:
-    stored = {**quarantined, **{source: row.source_sha256 for source, row in rows.items()}}
-    compared = [sample for sample in samples if sample.source in stored]
+    wanted = {
+        name: stored[name].sha256 if name in stored else quarantined[sample.source]
+        for name, sample in samples.items()
+        if name in stored or sample.source in quarantined
+    }
     # Hashing releases the interpreter's lock, so that threads share the cores.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        hashes = list(pool.map(partial(_hash, source), compared))
-    changed = [
-        sample.source
-        for sample, sha256 in zip(compared, hashes, strict=True)
-        if stored[sample.source] != sha256
-    ]
-    yield from _reason("other content", changed)
+        hashes = list(pool.map(partial(_hash, source), [samples[name] for name in wanted]))
+    found = zip(wanted.items(), hashes, strict=True)
+    yield from _reason("other content", [name for (name, sha256), now in found if sha256 != now])
 
 
 def _hash(source: SourceType, sample: Sample) -> str:
     """The source's hash, or "" where it cannot be read, as in the quarantine."""
     try:
-        signatures(source.files(sample.path))
-        return source.hash(sample.path)
+        signatures(source.files(sample.origin))
+        return source.hash(sample.origin, source.hashes(sample.origin))
     except SourceError:
         return ""
 

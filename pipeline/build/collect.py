@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.build.plan import Plan
@@ -11,40 +12,77 @@ from pipeline.build.worker import Result
 from pipeline.errors import Problem, TooManyBadError
 from pipeline.readers.reading import Facts, SourceType, Statistics
 from pipeline.sources import Quarantined, Sample
-from pipeline.store import Row
+from pipeline.store import Chunk, Row
 
-_Collected = tuple[tuple[Row, ...], tuple[Path, ...], tuple[Quarantined, ...], tuple[Problem, ...]]
+_Collected = tuple[tuple[Row, ...], tuple[Chunk, ...], tuple[Quarantined, ...], tuple[Problem, ...]]
 
 
 def collect(plan: Plan, results: list[Result]) -> _Collected:
-    """Rows (sorted by id) with their chunks, the quarantine, and what is doubtful about good sources."""
+    """Rows in their order with their chunks, the quarantine, and what is doubtful about good sources.
+
+    Rows are sorted by id; those of pictures by stack and position.
+    """
     by_source = {result.entry.source: result for result in results}
     quarantined = list(plan.listing.quarantined)
     contradicting, warnings = duplicates(plan, by_source)
-    rows, chunks = [], []
+    rows: list[Row] = []
+    chunks: list[Chunk] = []
     for sample in plan.samples:
         result = by_source[sample.source]
         entry = result.entry
         problem = entry.problem or contradicting.get(sample.source)
-        if problem or result.chunk is None:
+        if problem or not result.chunks:
             quarantined.append(Quarantined(sample.source, problem or _no_chunk(sample), entry.source_sha256))
             continue
-        rows.append(
-            Row(
-                id=sample.id,
-                label=sample.label,
-                group=sample.group,
-                source=sample.source,
-                source_sha256=entry.source_sha256,
-                sha256=entry.sha256,
-                facts=entry.facts,
-                made_with=entry.made_with,
-                statistics=entry.statistics,
-            )
-        )
-        chunks.append(result.chunk)
+        kept, bad = rows_of(sample, result, flat=plan.dataset.source_type.from_lists)
+        rows += [row for row, _ in kept]
+        chunks += [chunk for _, chunk in kept]
+        quarantined += bad
         warnings += entry_warnings(sample.path, plan.dataset.source_type, entry)
     return tuple(rows), tuple(chunks), tuple(quarantined), tuple(warnings)
+
+
+def rows_of(
+    sample: Sample, result: Result, *, flat: bool
+) -> tuple[list[tuple[Row, Chunk]], list[Quarantined]]:
+    """The rows of one source with their chunks, and its bad pictures; ``flat`` ids do without the stack's."""
+    entry = result.entry
+    row = Row(
+        id=sample.id,
+        label=sample.label,
+        group=sample.group,
+        source=sample.source,
+        source_sha256=entry.source_sha256,
+        sha256=entry.sha256,
+        facts=entry.facts,
+        made_with=entry.made_with,
+        statistics=entry.statistics,
+    )
+    if not entry.pictures:
+        return [(row, result.chunks[0])], []
+    row = replace(row, stack=sample.id, group=sample.group or sample.id)
+    chunks = iter(result.chunks)
+    kept: list[tuple[Row, Chunk]] = []
+    bad: list[Quarantined] = []
+    for picture in entry.pictures:
+        if picture.problem is not None:
+            bad.append(Quarantined(picture.source, picture.problem, entry.source_sha256))
+            continue
+        chunk, label = next(chunks), sample.label_of(picture.name)
+        if label is None:
+            continue  # the listing has quarantined it
+        own = replace(
+            row,
+            id=picture.name if flat else f"{sample.id}/{picture.name}",
+            label=label,
+            source=picture.source,
+            source_sha256=picture.source_sha256,
+            sha256=picture.sha256,
+            position=picture.position,
+            selected=picture.selected,
+        )
+        kept.append((own, chunk))
+    return kept, bad
 
 
 def source_warnings(path: Path, source: SourceType, facts: Facts, statistics: Statistics) -> list[Problem]:

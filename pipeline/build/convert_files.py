@@ -22,11 +22,11 @@ from pipeline.build.staging import FOLDERS, Entry, Staging
 from pipeline.build.worker import Result, Task, process
 from pipeline.errors import ConfigError, Problem, ResourceError
 from pipeline.readers import SOURCE_TYPES
-from pipeline.readers.reading import SourceType
+from pipeline.readers.reading import Source, SourceType
 from pipeline.recipe import Recipe
 from pipeline.sources import Quarantined
 from pipeline.sources.discover import check_names, find_files, find_stacks, sample_ids
-from pipeline.store import read_chunk
+from pipeline.store import Chunk, read_chunk
 
 Nameless = tuple[Quarantined, ...]
 
@@ -73,7 +73,7 @@ def _sources(path: Path, type_: SourceType) -> tuple[Path, list[str]]:
     if (
         not path.is_dir()
         or path.name.lower().endswith(type_.suffixes)
-        or (type_.folder and type_.files(path))
+        or (type_.folder and type_.files(Source(path)))
     ):
         return path.parent, [path.name]
     names = list((find_stacks if type_.folder else find_files)(path, type_.suffixes).sources)
@@ -145,6 +145,6 @@ def _tasks(files: Sequence[Incoming], recipe: Recipe, staging: Staging) -> Itera
 
 def _volume(chunk: Path, recipe: Recipe, entry: Entry) -> NDArray[Any]:
     """Read a chunk once, and remove it."""
-    payload = read_chunk(chunk, recipe.volume_bytes, entry.sha256, name=entry.source)
+    payload = read_chunk(Chunk(chunk), recipe.volume_bytes, entry.sha256, name=entry.source)
     chunk.unlink()
     return payload.view(np.dtype(recipe.dtype).newbyteorder("<")).reshape(recipe.shape)

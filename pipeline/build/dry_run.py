@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from pipeline.build.plan import Plan, plan_json, published_results, recipe_hash
+from pipeline.build.plan import Plan, earlier_results, plan_json, recipe_hash
 from pipeline.build.reuse import Earlier, Key, difference
 from pipeline.errors import SourceError
 from pipeline.readers.content import signatures
@@ -41,7 +41,7 @@ def recipe_changes(plan: Plan, store: Store) -> list[str]:
 def preview(plan: Plan) -> Preview:
     """Compare a plan with what is published. Reads every source once, for its hash, but no volume."""
     store, _ = published(plan.dataset.store.resolve())
-    earlier = published_results(plan, store)
+    earlier = earlier_results(plan, store)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         hashes = list(pool.map(partial(_hash, plan.dataset.source_type), plan.samples))
     recipe_sha256, converter = recipe_hash(plan.header.recipe), plan.dataset.source_type.converter
@@ -50,8 +50,8 @@ def preview(plan: Plan) -> Preview:
         for sample, sha256 in zip(plan.samples, hashes, strict=True)
     )
     quarantined, keep = reasons.pop(REFUSED, 0), reasons.pop(KEPT, 0)
-    there = {sample.source for sample in plan.samples}
-    gone = tuple(row.id for row in store.rows if row.source not in there) if store else ()
+    there = {name for sample in plan.samples for name in (sample.source, sample.id)}
+    gone = tuple(row.id for row in store.rows if (row.stack or row.source) not in there) if store else ()
     return Preview(dict(reasons), keep, quarantined, gone)
 
 
@@ -64,8 +64,8 @@ def _reason(earlier: Sequence[Earlier], key: Key) -> str:
 
 def _hash(source: SourceType, sample: Sample) -> str:
     try:
-        signatures(source.files(sample.path))
-        return source.hash(sample.path)
+        signatures(source.files(sample.origin))
+        return source.hash(sample.origin, source.hashes(sample.origin))
     except SourceError:
         return ""
 

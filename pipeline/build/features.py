@@ -25,7 +25,7 @@ from pipeline.build.versions import FIRST
 from pipeline.build.versions import created_with as versions_of
 from pipeline.errors import ConfigError, IntegrityError, Problem
 from pipeline.files import canonical_json
-from pipeline.store import FEATURES, Header, Json, Row, Store, features_of, write_chunk
+from pipeline.store import FEATURES, Chunk, Header, Json, Row, Store, features_of, write_chunk
 from pipeline.store.publish import publish_changes, published
 
 Compute = Callable[[NDArray[Any]], NDArray[Any]]
@@ -52,7 +52,7 @@ class _Made:
 
     sha256: str
     made_with: str
-    chunk: Path
+    chunk: Chunk
 
 
 def derive(
@@ -134,9 +134,11 @@ def _made_before(
     wanted, before, made = _fingerprint(header.recipe), _published(previous), {}
     for index, row in enumerate(volumes.rows):
         key = Key(row.sha256, wanted, FIRST)
-        for earlier in filter(None, (before.get(row.id), unfinished_result(staging, row.id))):
-            if earlier.chunk and reusable(earlier, key, header.volume_bytes):
-                made[index] = _Made(earlier.entry.sha256, earlier.entry.made_with, earlier.chunk)
+        for earlier in filter(
+            None, (before.get(row.id), unfinished_result(staging, row.id, header.chunk_bytes))
+        ):
+            if earlier.chunks and reusable(earlier, key, header.volume_bytes):
+                made[index] = _Made(earlier.entry.sha256, earlier.entry.made_with, earlier.chunks[0])
                 break
     return made
 
@@ -167,7 +169,7 @@ def _make(volumes: Store, header: Header, staging: Staging, compute: Compute, in
     made_with = canonical_json(header.created_with).decode()
     entry = Entry(row.id, row.sha256, _fingerprint(header.recipe), sha256, "{}", made_with=made_with)
     write_entry(staging.journal(row.id), entry)
-    return _Made(sha256, made_with, chunk)
+    return _Made(sha256, made_with, Chunk(chunk))
 
 
 def _check(values: NDArray[Any], header: Header, *, where: str) -> None:

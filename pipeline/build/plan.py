@@ -1,14 +1,12 @@
 """What a build is going to do, known before any source is read."""
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.build.options import Options
-from pipeline.build.reuse import Earlier, published_result
-from pipeline.build.staging import Entry
+from pipeline.build.reuse import Earlier, published_results
 from pipeline.build.versions import versions
 from pipeline.catalog.schema import Dataset
 from pipeline.files import canonical_json
@@ -29,12 +27,15 @@ class Plan:
     @property
     def source_bytes(self) -> int:
         """Bytes of all sources, on disk."""
-        return sum(self.dataset.source_type.size(sample.path) for sample in self.samples)
+        return sum(self.dataset.source_type.size(sample.origin) for sample in self.samples)
 
     @property
-    def store_bytes(self) -> int:
-        """Bytes of the volumes of the store, if no source is bad."""
-        return self.header.volume_bytes * len(self.samples)
+    def store_bytes(self) -> int | None:
+        """Bytes of the volumes of the store, if no source is bad; None where only reading tells."""
+        counts = [len(sample.listed) for sample in self.samples] if self.header.pictures else None
+        if counts is None:
+            return self.header.volume_bytes * len(self.samples)
+        return self.header.volume_bytes * sum(counts) if all(counts) else None
 
 
 def make_plan(dataset: Dataset, options: Options) -> Plan:
@@ -52,9 +53,11 @@ def _limited(dataset: Dataset, samples: tuple[Sample, ...], limit: int | None) -
     if limit is None:
         return samples
     previous, _ = published(dataset.store.resolve())
-    there = {row.source for row in previous.rows} if previous else set()
+    there = {row.stack or row.source for row in previous.rows} if previous else set()
     return tuple(
-        sample for position, sample in enumerate(samples) if position < limit or sample.source in there
+        sample
+        for position, sample in enumerate(samples)
+        if position < limit or not there.isdisjoint((sample.source, sample.id))
     )
 
 
@@ -75,16 +78,22 @@ def recipe_hash(recipe: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(recipe)).hexdigest()
 
 
-def published_results(plan: Plan, previous: Store | None) -> Mapping[str, list[Earlier]]:
-    """What the published store and its quarantine say of each source."""
-    earlier: defaultdict[str, list[Earlier]] = defaultdict(list)
+def earlier_results(plan: Plan, previous: Store | None) -> Mapping[str, Sequence[Earlier]]:
+    """What the published store and its quarantine say of each source of a plan."""
     if previous is None:
-        return earlier
-    recipe_sha256 = recipe_hash(previous.header.recipe)
-    for index, row in enumerate(previous.rows):
-        earlier[row.source].append(published_result(previous, index, recipe_sha256))
-    if previous.header.created_with == versions():  # another version may read what this one refused
-        for item in read_quarantine(plan.dataset.quarantine_file):
-            entry = Entry(item.source, item.source_sha256, recipe_sha256, "", "{}", item.problem)
-            earlier[item.source].append(Earlier(entry, None))
-    return earlier
+        return {}
+    # Another version may read what this one refused.
+    same = previous.header.created_with == versions()
+    quarantined = read_quarantine(plan.dataset.quarantine_file) if same else ()
+    found = published_results(previous, recipe_hash(previous.header.recipe), quarantined)
+    # The rows of pictures name their stack, all others their source.
+    return {
+        sample.source: [
+            earlier
+            for name in dict.fromkeys(
+                (sample.source, sample.id) if previous.header.pictures else [sample.source]
+            )
+            for earlier in found.get(name, [])
+        ]
+        for sample in plan.samples
+    }

@@ -5,25 +5,37 @@ recipe are what was published, whatever the catalog says by now. Only what is da
 its source, and only if that still has the bytes that the store was built from.
 """
 
+import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.build.collect import collect
+from pipeline.build.collect import collect, rows_of
 from pipeline.build.execute import run_jobs
 from pipeline.build.options import Options
 from pipeline.build.plan import Plan
+from pipeline.build.reuse import STACK_SHA256
 from pipeline.build.run import make_tasks, size_text
 from pipeline.build.staging import Staging, is_in_use, open_staging, remove
 from pipeline.build.worker import Result, process
 from pipeline.catalog.schema import Dataset
-from pipeline.errors import IntegrityError, Problem
+from pipeline.errors import IntegrityError, Problem, some
 from pipeline.readers import recipe_from
 from pipeline.sources import Listing, Sample, list_samples
-from pipeline.store import Header, Row, Store, digest_of, features_of, is_intact, is_store, open_store
+from pipeline.store import (
+    Chunk,
+    Header,
+    Row,
+    Store,
+    digest_of,
+    features_of,
+    is_intact,
+    is_store,
+    open_store,
+)
 from pipeline.store.open import recover_store, surviving_column
 from pipeline.store.publish import publish
 from pipeline.store.root import Root, sound_roots
@@ -81,50 +93,83 @@ def _table_of(target: Path) -> Store | None:
 
 def _chunks_of(
     dataset: Dataset, store: Store, staging: Staging, options: Options, report: Report
-) -> tuple[list[Path], int]:
-    """A chunk file for each row: the store's where it is intact, else one made again of the same bytes."""
+) -> tuple[list[Chunk], int]:
+    """A chunk for each row: the store's where it is intact, else one made again of the same bytes."""
     with ThreadPoolExecutor(options.workers) as pool:
         intact = list(pool.map(lambda index: _is_intact(store, index), range(len(store.rows))))
-    damaged = [index for index, sound in enumerate(intact) if not sound]
-    rows = {store.rows[index].source: store.rows[index] for index in damaged}
-    # The hash in the row must be the source's: other bytes would make another volume under the same name.
-    samples = [
-        Sample(row.id, row.label, row.group, row.source, dataset.path / row.source, row.source_sha256)
-        for row in rows.values()
-    ]
+    damaged = {row.id: row for row, sound in zip(store.rows, intact, strict=True) if not sound}
+    samples = _damaged_samples(dataset, store.header, list(damaged.values()))
     results = _convert(_plan(dataset, store.header, samples), staging, options, report)
-    problems = [
-        problem for result in results for problem in _faults(dataset, rows[result.entry.source], result)
-    ]
+    made, problems = _made_again(dataset, samples, results, damaged)
     if problems:
         raise IntegrityError(*problems)
-    # What is intact is linked from the store that is being replaced: no byte of it is copied.
-    made = {result.entry.source: result.chunk for result in results if result.chunk}
-    chunks = [made.get(row.source) or store.chunk(index) for index, row in enumerate(store.rows)]
+    # What is intact comes from the store that is being replaced: where it is a file, no byte is copied.
+    chunks = [made.get(row.id) or store.chunk_at(index) for index, row in enumerate(store.rows)]
     return chunks, len(damaged)
+
+
+def _damaged_samples(dataset: Dataset, header: Header, rows: Sequence[Row]) -> list[Sample]:
+    """The sources of damaged rows, with the hashes that they must have.
+
+    Other bytes would make another volume under the same name.
+    """
+    if not header.pictures:
+        return [
+            Sample(row.id, row.label, row.group, row.source, dataset.path / row.source, row.source_sha256)
+            for row in rows
+        ]
+    stacks = {row.stack: json.loads(row.facts)[STACK_SHA256] for row in rows}
+    listed = list_samples(dataset, allow_missing=True).samples
+    found = [replace(sample, sha256=stacks[sample.id]) for sample in listed if sample.id in stacks]
+    lost = sorted(set(stacks) - {sample.id for sample in found})
+    if lost:
+        reason = f"pictures of {some(lost, 'stack')} are damaged, which the sources have no more"
+        raise IntegrityError.of(dataset.store, "source-lost", reason, f"bring them back, or {BUILD}")
+    return found
+
+
+def _made_again(
+    dataset: Dataset, samples: Sequence[Sample], results: Sequence[Result], damaged: Mapping[str, Row]
+) -> tuple[dict[str, Chunk], list[Problem]]:
+    """For each damaged row, by its id, where its volume lies now; and why others have none."""
+    by_source = {result.entry.source: result for result in results}
+    made: dict[str, Chunk] = {}
+    problems: list[Problem] = []
+    for sample in samples:
+        result = by_source[sample.source]
+        kept, _ = rows_of(sample, result, flat=dataset.source_type.from_lists) if result.chunks else ([], [])
+        again = {row.id: (row, chunk) for row, chunk in kept}
+        for row in (row for row in damaged.values() if sample.id in (row.id, row.stack)):
+            found = again.get(row.id)
+            fault = _fault(dataset, row, result, found and found[0])
+            if fault is not None:
+                problems.append(fault)
+            elif found is not None:
+                made[row.id] = found[1]
+    return made, problems
 
 
 def _is_intact(store: Store, index: int) -> bool:
     """Whether a chunk is what was stored, and lies in the store itself, not behind a link."""
-    chunk = store.chunk(index)
-    in_place = os.path.realpath(chunk) == str(chunk)
+    chunk = store.chunk_at(index)
+    in_place = os.path.realpath(chunk.file) == str(chunk.file)
     return in_place and is_intact(chunk, store.header.volume_bytes, store.rows[index].sha256)
 
 
-def _faults(dataset: Dataset, row: Row, result: Result) -> list[Problem]:
-    """Why a result cannot stand for a damaged volume, if it cannot."""
+def _fault(dataset: Dataset, row: Row, result: Result, again: Row | None) -> Problem | None:
+    """Why a result, with this row for the sample, cannot stand for a damaged volume, if it cannot."""
     where = f"{dataset.path / row.source} (sample {row.id})"
     problem = result.entry.problem
     if problem is not None and problem.code == "hash-mismatch":
         reason = "its volume is damaged, and the source is not what the store was built from any more"
-        return [Problem(where, "source-changed", reason, f"bring it back, or {BUILD}")]
+        return Problem(where, "source-changed", reason, f"bring it back, or {BUILD}")
     if problem is not None:
         reason = f"its volume is damaged, and cannot be made again: {problem.code}: {problem.reason}"
-        return [Problem(where, "source-lost", reason, f"bring it back, or {BUILD}")]
-    if result.entry.sha256 != row.sha256:
+        return Problem(where, "source-lost", reason, f"bring it back, or {BUILD}")
+    if again is None or again.sha256 != row.sha256:
         reason = "its volume is damaged, and the versions that are installed now make another one of it"
-        return [Problem(where, "other-bytes", reason, f"install those of `created_with`, or {BUILD}")]
-    return []
+        return Problem(where, "other-bytes", reason, f"install those of `created_with`, or {BUILD}")
+    return None
 
 
 # --- the table is damaged -----------------------------------------------------------------------
@@ -132,7 +177,7 @@ def _faults(dataset: Dataset, row: Row, result: Result) -> list[Problem]:
 
 def _from_sources(
     dataset: Dataset, target: Path, staging: Staging, options: Options, report: Report
-) -> tuple[Header, Sequence[Row], Sequence[Path]]:
+) -> tuple[Header, Sequence[Row], Sequence[Chunk]]:
     """Make all rows again. The digest in the root, or in its copy, proves that they are those of before."""
     root = next(sound_roots(target), None)
     if root is None:
@@ -149,10 +194,13 @@ def _from_sources(
 def _samples_of(dataset: Dataset, target: Path, root: Root) -> list[Sample]:
     """The samples in the catalog of which the table, as far as it is intact, names the source or the id."""
     samples = list_samples(dataset, allow_missing=True).samples
-    sources, ids = (surviving_column(target, root, column) for column in ("source", "id"))
-    if sources is not None:
-        return [sample for sample in samples if sample.source in set(sources)]
-    return [sample for sample in samples if ids is None or sample.id in set(ids)]
+    columns = ("stack",) if root.header.pictures else ("source", "id")
+    for column in columns:
+        values = surviving_column(target, root, column)
+        if values is not None:
+            there = set(values)
+            return [sample for sample in samples if {sample.source, sample.id} & there]
+    return list(samples)
 
 
 def _plan(dataset: Dataset, header: Header, samples: Sequence[Sample]) -> Plan:

@@ -13,7 +13,7 @@ from pipeline.build.collect import check_bad, collect
 from pipeline.build.dry_run import recipe_changes
 from pipeline.build.execute import run_jobs
 from pipeline.build.options import Options
-from pipeline.build.plan import Plan, plan_json, published_results, recipe_hash
+from pipeline.build.plan import Plan, earlier_results, plan_json, recipe_hash
 from pipeline.build.reuse import unfinished_result
 from pipeline.build.staging import Staging, open_staging, remove
 from pipeline.build.versions import created_with
@@ -65,8 +65,8 @@ def build(plan: Plan, options: Options, *, report: Report = lambda result: None)
         plan=plan,
         digest=digest,
         samples=len(rows),
-        converted=sum(result.chunk is not None and not result.reused for result in results),
-        reused=sum(result.chunk is not None and result.reused for result in results),
+        converted=sum(len(result.chunks) for result in results if not result.reused),
+        reused=sum(len(result.chunks) for result in results if result.reused),
         quarantined=quarantined,
         warnings=(*plan.listing.warnings, *warnings, *more),
         published=changed,
@@ -101,10 +101,11 @@ def _convert_all(tasks: Iterable[Task], options: Options, report: Report) -> lis
 def make_tasks(plan: Plan, staging: Staging, previous: Store | None) -> Iterator[Task]:
     """One task for each sample, with what earlier builds made of its source."""
     recipe_sha256 = recipe_hash(plan.header.recipe)
-    earlier = published_results(plan, previous)
+    earlier = earlier_results(plan, previous)
+    chunk_bytes = plan.header.chunk_bytes
     for sample in plan.samples:
         chunk, journal = staging.chunk(sample.source), staging.journal(sample.source)
-        unfinished = unfinished_result(staging, sample.source)
+        unfinished = unfinished_result(staging, sample.source, chunk_bytes)
         yield Task(
             source=sample.source,
             path=sample.path,
@@ -112,8 +113,9 @@ def make_tasks(plan: Plan, staging: Staging, previous: Store | None) -> Iterator
             recipe_sha256=recipe_sha256,
             chunk=chunk,
             journal=journal,
-            earlier=(*earlier[sample.source], *filter(None, [unfinished])),
+            earlier=(*earlier.get(sample.source, ()), *filter(None, [unfinished])),
             wanted_sha256=sample.sha256,
+            listed=sample.listed,
         )
 
 
@@ -126,7 +128,8 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     shape = " x ".join(map(str, plan.header.shape))
     yield (
         f"{name}: {len(plan.samples)} sources, {size_text(plan.source_bytes)} → {plan.dataset.store}, "
-        f"volumes {shape} {recipe['dtype']}, {size_text(plan.store_bytes)}"
+        f"{'pictures' if plan.header.pictures else 'volumes'} {shape} {recipe['dtype']}"
+        f"{'' if plan.store_bytes is None else f', {size_text(plan.store_bytes)}'}"
     )
     yield from (f"{name}: {line}" for line in plan.listing.not_used())
     store, _ = published(plan.dataset.store.resolve())

@@ -2,7 +2,7 @@
 
     NAME.zarr.building/
       viptt-staging.json     marks the folder as ours
-      chunks/KEY             chunk file of one source
+      chunks/KEY             volumes of one source: its stack, or its pictures one after the other
       journal/KEY.json       what became of one source; written after its chunk is on disk
       store/                 the whole store, laid out by links, just before it is published
       old/                   the previous store, for the moment of the exchange
@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import BusyError, ConfigError, Problem, ResourceError
 from pipeline.files import canonical_json, sync_directory, write_durably, write_whole
@@ -37,8 +38,24 @@ OURS = re.compile(r"[0-9a-f]{32}(\.[a-z]+)*")  # names in these folders: a sourc
 
 
 @dataclass(frozen=True)
+class PictureEntry:
+    """What became of one picture of a source: a volume with this hash, or a problem.
+
+    ``source`` is the file of the picture, as a path below the dataset's folder.
+    """
+
+    name: str
+    position: int
+    source: str
+    source_sha256: str
+    sha256: str = ""
+    selected: int = 1
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True)
 class Entry:
-    """What became of one source under one recipe: a volume with this hash, or a problem."""
+    """What became of one source under one recipe: a volume with this hash, its pictures, or a problem."""
 
     source: str
     source_sha256: str
@@ -48,6 +65,14 @@ class Entry:
     problem: Problem | None = None
     made_with: str = ""
     statistics: str = "{}"
+    pictures: tuple[PictureEntry, ...] = ()
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """SHA-256 of its volumes, in the order in which they lie in its chunk file."""
+        if self.pictures:
+            return tuple(picture.sha256 for picture in self.pictures if picture.problem is None)
+        return () if self.problem else (self.sha256,)
 
 
 @dataclass(frozen=True)
@@ -92,10 +117,14 @@ def read_entry(path: Path) -> Entry | None:
     """A journal entry, or nothing where it is missing or cannot be read."""
     try:
         fields = json.loads(path.read_bytes())
-        problem = fields.pop("problem")
-        return Entry(**fields, problem=Problem(**problem) if problem else None)
+        pictures = tuple(PictureEntry(**_with_problem(picture)) for picture in fields.pop("pictures", ()))
+        return Entry(**_with_problem(fields), pictures=pictures)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def _with_problem(fields: dict[str, Any]) -> dict[str, Any]:
+    return {**fields, "problem": Problem(**fields["problem"]) if fields["problem"] else None}
 
 
 def unfinished(store: Path, recipe_sha256: str) -> int:

@@ -1,18 +1,23 @@
 """One unit of work: one source to one chunk file and one line of the journal. Runs in any worker."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from pipeline.build.reuse import Earlier, Key, reusable
-from pipeline.build.staging import Entry, write_entry
+from numpy.typing import NDArray
+
+from pipeline.build.reuse import PICTURES, STACK_SHA256, Earlier, Key, reusable, staged_chunks
+from pipeline.build.staging import Entry, PictureEntry, write_entry
 from pipeline.build.versions import made_with
-from pipeline.convert import convert
+from pipeline.convert import ConvertedPicture, PictureConversion, convert
 from pipeline.errors import ConfigError, Problem, ResourceError, SourceError
 from pipeline.files import canonical_json
 from pipeline.readers import SOURCE_TYPES
-from pipeline.readers.content import Signature, signatures
+from pipeline.readers.content import signatures
+from pipeline.readers.reading import Facts, Listed, Source, Statistics
 from pipeline.recipe import Recipe
-from pipeline.store import write_chunk
+from pipeline.store import CRC_BYTES, Chunk, write_chunk, write_chunks
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,12 @@ class Task:
     journal: Path
     earlier: tuple[Earlier, ...] = ()
     wanted_sha256: str = ""
+    listed: tuple[Listed, ...] = ()
+
+    @property
+    def origin(self) -> Source:
+        """What is to be read."""
+        return Source(self.path, self.listed)
 
     @property
     def trace(self) -> Path:
@@ -35,15 +46,15 @@ class Task:
 
     def lost(self, problem: Problem) -> "Result":
         """The result for a source that ended its worker."""
-        return Result(Entry(self.source, "", self.recipe_sha256, "", "{}", problem), None, False, 0)
+        return Result(Entry(self.source, "", self.recipe_sha256, "", "{}", problem), (), False, 0)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a task did. ``chunk`` is where the volume lies now; ``source_bytes`` were read."""
+    """What a task did. ``chunks`` is where the volumes lie now; ``source_bytes`` were read."""
 
     entry: Entry
-    chunk: Path | None
+    chunks: tuple[Chunk, ...]
     reused: bool
     source_bytes: int
 
@@ -57,20 +68,26 @@ def process(task: Task) -> Result:
     sha256 = ""
     try:
         source = SOURCE_TYPES[task.recipe.type]
-        before = signatures(source.files(task.path))
+        before = signatures(source.files(task.origin))
         size = sum(signature.size for signature in before)
-        sha256 = source.hash(task.path)
+        hashes = source.hashes(task.origin)
+        sha256 = source.hash(task.origin, hashes)
         check_hash(task.path, sha256, task.wanted_sha256)
         key = Key(sha256, task.recipe_sha256, source.converter)
         for earlier in task.earlier:
             if reusable(earlier, key, task.recipe.volume_bytes):
-                return Result(earlier.entry, earlier.chunk, True, size)
-        result = Result(_converted(task, key, before), task.chunk, False, size)
+                return Result(replace(earlier.entry, source=task.source), earlier.chunks, True, size)
+        entry = _made(task, key, hashes)
+        if signatures(source.files(task.origin)) != before:
+            reason = "it changed while it was read"
+            raise SourceError.of(task.path, "changed-during-read", reason, "build again")
+        chunks = staged_chunks(task.chunk, entry, task.recipe.volume_bytes + CRC_BYTES)
+        result = Result(entry, chunks, False, size)
     except (ConfigError, ResourceError, KeyboardInterrupt):
         raise
     except Exception as error:  # noqa: BLE001 - a bad source costs only itself, whatever its decoder raises
         entry = Entry(task.source, sha256, task.recipe_sha256, "", "{}", source_problem(task.path, error))
-        result = Result(entry, None, False, 0)
+        result = Result(entry, (), False, 0)
     write_entry(task.journal, result.entry)
     return result
 
@@ -82,20 +99,71 @@ def check_hash(path: Path, sha256: str, wanted: str) -> None:
         raise SourceError.of(path, "hash-mismatch", reason, "fetch it again, or correct the table")
 
 
-def _converted(task: Task, key: Key, before: tuple[Signature, ...]) -> Entry:
-    """Convert a source and write its chunk; its bytes must still be those that were hashed."""
-    conversion = convert(task.path, task.recipe)
-    if signatures(SOURCE_TYPES[task.recipe.type].files(task.path)) != before:
-        reason = "it changed while it was read"
-        raise SourceError.of(task.path, "changed-during-read", reason, "build again")
+def _made(task: Task, key: Key, hashes: Sequence[str]) -> Entry:
+    """Convert a source, and write its volumes."""
+    if task.recipe.sample == "picture":
+        return _made_pictures(task, key, hashes)
+    conversion = convert(task.origin, task.recipe)
+    sha256 = write_chunk(task.chunk, conversion.volume)
+    return _entry(task, key, conversion.facts, conversion.statistics, sha256=sha256)
+
+
+def _made_pictures(task: Task, key: Key, hashes: Sequence[str]) -> Entry:
+    conversion = PictureConversion(task.origin, task.recipe)
+    written = iter(write_chunks(task.chunk, _unless_unreadable(task.path, conversion.volumes())))
+    if all(picture.problem for picture in conversion.pictures):
+        raise _no_pictures(task.path, conversion.pictures)
+    source = SOURCE_TYPES[task.recipe.type]
+    named = {file.name: sha256 for file, sha256 in zip(source.files(task.origin), hashes, strict=True)}
+    chosen = iter(conversion.selected())
+    pictures = []
+    for picture in conversion.pictures:
+        entry = PictureEntry(
+            picture.name,
+            picture.position,
+            _file_of(task.source, picture.file, alone=source.from_lists),
+            named[picture.file or task.path.name],
+            problem=picture.problem,
+        )
+        if picture.problem is None:
+            entry = replace(entry, sha256=next(written), selected=int(next(chosen)))
+        pictures.append(entry)
+    facts = {**conversion.facts, STACK_SHA256: key.source_sha256, PICTURES: len(pictures)}
+    return _entry(task, key, facts, conversion.statistics(), pictures=tuple(pictures))
+
+
+def _file_of(source: str, file: str, *, alone: bool) -> str:
+    """The file of a picture, as a path below the dataset's folder; ``alone`` without the source's name."""
+    if alone or not file:
+        return file or source
+    return f"{source}/{file}"
+
+
+def _unless_unreadable(path: Path, volumes: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    """The volumes. An OSError that a reader lets pass is the source's, not that of the disk written to."""
+    try:
+        yield from volumes
+    except OSError as error:
+        reason = str(error.strerror or error)
+        raise SourceError.of(path, "unreadable", reason, "fix its permissions or its disk") from None
+
+
+def _no_pictures(path: Path, pictures: Sequence[ConvertedPicture]) -> SourceError:
+    first = next((str(picture.problem.reason) for picture in pictures if picture.problem), "there is none")
+    reason = f"none of its {len(pictures)} pictures can be used; the first: {first}"
+    return SourceError.of(path, "no-frames", reason, "fetch or export them again")
+
+
+def _entry(task: Task, key: Key, facts: Facts, statistics: Statistics, **made: Any) -> Entry:
     return Entry(
         source=task.source,
         source_sha256=key.source_sha256,
         recipe_sha256=key.recipe_sha256,
-        sha256=write_chunk(task.chunk, conversion.volume),
-        facts=canonical_json(conversion.facts).decode(),
+        sha256=made.get("sha256", ""),
+        facts=canonical_json(facts).decode(),
         made_with=made_with(key.converter),
-        statistics=canonical_json(conversion.statistics).decode(),
+        statistics=canonical_json(statistics).decode(),
+        pictures=made.get("pictures", ()),
     )
 
 

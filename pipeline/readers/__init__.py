@@ -10,12 +10,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.errors import ConfigError
-from pipeline.readers import clip, frames, nifti
+from pipeline.readers import clip, frames, nifti, slices
 from pipeline.readers.reading import SourceType
 from pipeline.recipe import Recipe
 
 SOURCE_TYPES: dict[str, SourceType] = {
-    source.name: source for source in (nifti.SOURCE, clip.SOURCE, frames.SOURCE)
+    source.name: source for source in (nifti.SOURCE, clip.SOURCE, frames.SOURCE, slices.SOURCE)
 }
 
 

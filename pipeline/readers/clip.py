@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import SourceError
 from pipeline.readers import video
-from pipeline.readers.reading import Facts, Reading, SourceType, Statistics
+from pipeline.readers.reading import Facts, Picture, PictureReading, Reading, Source, SourceType, Statistics
 from pipeline.recipe import VideoRecipe
 from pipeline.scale import scale_video
 from pipeline.siz import Float32, zoom
@@ -44,9 +44,20 @@ def read_clip(path: Path, recipe: VideoRecipe) -> Reading:
     return reading
 
 
-def examine(path: Path) -> Reading:
+def pictures(source: Source, recipe: VideoRecipe) -> PictureReading:
+    """The frames that a recipe asks for, luma; each is called by its number in the clip, from 0 on.
+
+    Raises SourceError as ``video.read``.
+    """
+    reading = video.read(source.path, keep=recipe.kept_frames)
+    frames = enumerate(zip(recipe.kept_frames, reading.array, strict=False))
+    taken = (Picture(str(number), position, frame) for position, (number, frame) in frames)
+    return PictureReading(taken, reading.facts)
+
+
+def examine(source: Source) -> Reading:
     """The first frame, after all were decoded; with the facts of the clip, however long it is."""
-    reading = video.read(path, keep=range(1))
+    reading = video.read(source.path, keep=range(1))
     return Reading(reading.array, reading.facts, describe(reading.array, HISTOGRAM))
 
 
@@ -59,8 +70,9 @@ SOURCE = SourceType(
     "video",
     video.SUFFIXES,
     VideoRecipe,
-    video.inspect,
+    lambda source: video.inspect(source.path),
     examine,
+    pictures,
     convert,
     kind="codec",
     converter=2,

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import SourceError
 from pipeline.files import canonical_json, file_sha256
@@ -83,7 +84,6 @@ def hash_file(path: Path) -> str:
         raise SourceError.of(path, "unreadable", reason, "fix its permissions or its disk") from None
 
 
-def hash_folder(files: Sequence[Path]) -> str:
-    """SHA-256 of the names and hashes of a folder's files. Raises SourceError if one cannot be read."""
-    named = [[path.name, hash_file(path)] for path in files]
+def hash_names(named: Sequence[Sequence[Any]]) -> str:
+    """SHA-256 of what a source of several files consists of: a name and a hash for each of them."""
     return hashlib.sha256(canonical_json(named)).hexdigest()

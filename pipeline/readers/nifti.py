@@ -31,7 +31,16 @@ from pipeline.errors import SourceError
 from pipeline.preset_2021 import scale_ct_2021, unlike_2021
 from pipeline.readers.content import check_regular_file
 from pipeline.readers.orientation import FETCH, Float64, affine_of, axes_of, canonical_view
-from pipeline.readers.reading import Facts, Reading, SourceType, Statistics, check_size
+from pipeline.readers.reading import (
+    Facts,
+    Picture,
+    PictureReading,
+    Reading,
+    Source,
+    SourceType,
+    Statistics,
+    check_size,
+)
 from pipeline.recipe import CtRecipe
 from pipeline.scale import finite, in_range, scale_ct
 from pipeline.statistics import describe
@@ -327,12 +336,26 @@ def _facts(layout: _Layout, array: NDArray[Any], extra: int) -> Facts:
 
 def convert(path: Path, recipe: CtRecipe) -> Reading:
     """Values in [0, 1] at the recipe's shape. Raises SourceError as ``read``, non-finite, out-of-range."""
-    reading = read(path, canonical=recipe.preset is None)
-    hounsfield = in_range(path, finite(path, reading.array, reading.facts["nonfinite"], recipe.window[0]))
+    reading = _hounsfield(path, recipe)
     if recipe.preset is None:
-        return Reading(scale_ct(hounsfield, recipe), reading.facts, reading.statistics)
+        return Reading(scale_ct(reading.array, recipe), reading.facts, reading.statistics)
     reading.facts["warnings"] += unlike_2021(reading.array)
-    return Reading(scale_ct_2021(hounsfield, recipe), reading.facts, reading.statistics)
+    return Reading(scale_ct_2021(reading.array, recipe), reading.facts, reading.statistics)
+
+
+def pictures(source: Source, recipe: CtRecipe) -> PictureReading:
+    """The slices, from the lowest to the highest, in Hounsfield units. Raises as ``convert``."""
+    reading = _hounsfield(source.path, recipe)
+    planes = enumerate(reading.array)
+    slices = (Picture(str(number), number, plane, recipe.window) for number, plane in planes)
+    return PictureReading(slices, reading.facts)
+
+
+def _hounsfield(path: Path, recipe: CtRecipe) -> Reading:
+    """The scan with finite values only."""
+    reading = read(path, canonical=recipe.preset is None)
+    finite_ones = finite(path, reading.array, reading.facts["nonfinite"], recipe.window[0])
+    return Reading(in_range(path, finite_ones), reading.facts, reading.statistics)
 
 
 def doubts(statistics: Statistics, facts: Facts) -> list[str]:
@@ -356,8 +379,9 @@ SOURCE = SourceType(
     "nifti",
     SUFFIXES,
     CtRecipe,
-    inspect,
-    read,
+    lambda source: inspect(source.path),
+    lambda source: read(source.path),
+    pictures,
     convert,
     kind="orientation",
     converter=1,

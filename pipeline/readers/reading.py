@@ -1,15 +1,15 @@
 """What every reader gives, and the gate that every source passes before a decoder sees it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import SourceError
-from pipeline.readers.content import files_in, hash_file, hash_folder
+from pipeline.errors import Problem, SourceError
+from pipeline.readers.content import files_in, hash_file, hash_names
 from pipeline.recipe import Recipe
 
 MAX_VALUES = 1 << 31
@@ -31,15 +31,62 @@ class Reading:
     statistics: Statistics = field(default_factory=dict)
 
 
+class Listed(NamedTuple):
+    """A picture that a list names: its file, and the box (xmin, ymin, xmax, ymax) of the body in it."""
+
+    file: str
+    box: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a reader reads: a file, a folder, or the ``listed`` pictures in a folder."""
+
+    path: Path
+    listed: tuple[Listed, ...] = ()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a stack as stored: gray (height, width), or red, green, blue (height, width, 3).
+
+    ``name`` is its number in the stack, or the name of a listed slice; ``file`` is the file it comes from, as
+    a path below the source's folder, or "" where the source itself is the file. The values ``limits`` become
+    0 and 1. A picture with a ``problem`` has no values.
+    """
+
+    name: str
+    position: int
+    values: NDArray[Any]
+    limits: tuple[float, float] = (0.0, 255.0)
+    file: str = ""
+    box: tuple[int, int, int, int] | None = None
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True)
+class PictureReading:
+    """The pictures of a stack, read while they are asked for, and facts about the stack."""
+
+    pictures: Iterator[Picture]
+    facts: Facts
+
+
+NOTHING = np.empty((0, 0), np.uint8)  # the values of a picture that cannot be read
+
+
 @dataclass(frozen=True)
 class SourceType:
     """Everything that the program knows of one type of source; the types stand in ``SOURCE_TYPES``.
 
-    ``suffixes`` are lower-case ends of file names. A source is one such file, or with ``folder`` a folder
-    that directly holds such files. ``recipe`` is the class of its recipes, whose defaults
-    are the type's. ``inspect`` gives the facts of a file without its pixels; ``examine`` reads every byte for
-    facts and statistics; ``convert`` gives values in [0, 1] at the recipe's shape. ``kind`` is the fact by
-    which files are counted.
+    ``suffixes`` are lower-case ends of file names. A source is one such file; with ``folder`` a folder that
+    directly holds such files; with ``from_lists`` those files of a folder that a list names. ``recipe`` is
+    the class of its recipes, whose defaults are the type's.
+
+    ``inspect`` gives the facts of a source without its pixels; ``examine`` reads every byte for facts and
+    statistics; ``pictures`` gives what is stored, picture by picture; ``convert`` gives a whole stack, values
+    in [0, 1] at the recipe's shape, where no picture has to be cut or resized by itself (None: each has to).
+    ``kind`` is the fact by which sources are counted.
     ``converter`` is a number that is raised whenever the bytes of a volume may change for the same source
     and recipe. ``doubts`` says in plain words what is odd about statistics and facts.
     """
@@ -47,31 +94,44 @@ class SourceType:
     name: str
     suffixes: tuple[str, ...]
     recipe: type[Recipe]
-    inspect: Callable[[Path], Facts]
-    examine: Callable[[Path], Reading]
-    convert: Callable[[Path, Any], Reading]
+    inspect: Callable[[Source], Facts]
+    examine: Callable[[Source], Reading]
+    pictures: Callable[[Source, Any], PictureReading]
+    convert: Callable[[Path, Any], Reading] | None
     kind: str
     converter: int
     doubts: Callable[[Statistics, Facts], list[str]]
     folder: bool = False
+    from_lists: bool = False
 
     @property
     def endings(self) -> tuple[str, ...]:
         """What a source's own name ends in, and its id does not."""
         return () if self.folder else self.suffixes
 
-    def files(self, path: Path) -> tuple[Path, ...]:
-        """The files of a source, sorted by name. Raises SourceError if its folder cannot be read."""
-        return files_in(path, self.suffixes) if self.folder else (path,)
+    def files(self, source: Source) -> tuple[Path, ...]:
+        """The files of a source, in order. Raises SourceError if its folder cannot be read."""
+        if self.from_lists:
+            return tuple(source.path / item.file for item in source.listed)
+        return files_in(source.path, self.suffixes) if self.folder else (source.path,)
 
-    def hash(self, path: Path) -> str:
-        """SHA-256 of a source's bytes, or of a folder's names and bytes. Raises SourceError."""
-        return hash_folder(self.files(path)) if self.folder else hash_file(path)
+    def hashes(self, source: Source) -> tuple[str, ...]:
+        """SHA-256 of each file of a source. Raises SourceError."""
+        return tuple(hash_file(file) for file in self.files(source))
 
-    def size(self, path: Path) -> int:
+    def hash(self, source: Source, hashes: Sequence[str]) -> str:
+        """SHA-256 of a source: of its bytes, or of the names (and boxes) and hashes of its files."""
+        if self.from_lists:
+            return hash_names([[*item, sha256] for item, sha256 in zip(source.listed, hashes, strict=True)])
+        if self.folder:
+            names = [file.name for file in self.files(source)]
+            return hash_names([[*item] for item in zip(names, hashes, strict=True)])
+        return hashes[0]
+
+    def size(self, source: Source) -> int:
         """Bytes of a source on disk; 0 for one that cannot be read."""
         try:
-            return sum(file.stat().st_size for file in self.files(path) if file.is_file())
+            return sum(file.stat().st_size for file in self.files(source) if file.is_file())
         except SourceError:
             return 0
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.errors import Problem
+from pipeline.readers.reading import Listed, Source
 from pipeline.sources.quarantine import Quarantined
 
 
@@ -12,7 +13,8 @@ from pipeline.sources.quarantine import Quarantined
 class Sample:
     """One source with its id, its label (an index into the classes) and its group ("": none).
 
-    ``sha256`` is what its bytes must hash to ("": anything).
+    ``sha256`` is what its bytes must hash to ("": anything). ``listed`` are the pictures that a list names.
+    ``labels`` are those of its pictures by name, where each has its own.
     """
 
     id: str
@@ -21,6 +23,17 @@ class Sample:
     source: str
     path: Path
     sha256: str = ""
+    listed: tuple[Listed, ...] = ()
+    labels: Mapping[str, int] | None = None
+
+    @property
+    def origin(self) -> Source:
+        """What a reader reads."""
+        return Source(self.path, self.listed)
+
+    def label_of(self, picture: str) -> int | None:
+        """The label of one of its pictures, by the picture's name; None where it has none."""
+        return self.label if self.labels is None else self.labels.get(picture)
 
 
 @dataclass(frozen=True)

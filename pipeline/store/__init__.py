@@ -1,7 +1,7 @@
 """What a store is and how it stays true: its format, chunks, publishing, opening and verification."""
 
 from pipeline.files import canonical_json, sync_directory, write_durably
-from pipeline.store.chunks import is_intact, read_chunk, write_chunk
+from pipeline.store.chunks import Chunk, is_intact, read_chunk, write_chunk, write_chunks
 from pipeline.store.format import (
     CRC_BYTES,
     FEATURES,
@@ -12,7 +12,7 @@ from pipeline.store.format import (
     Row,
     digest_of,
     features_of,
-    small_files,
+    small_names,
 )
 from pipeline.store.layout import write_store
 from pipeline.store.open import Store, open_store
@@ -23,6 +23,7 @@ __all__ = [
     "FEATURES",
     "REBUILD",
     "ROOT",
+    "Chunk",
     "Header",
     "Json",
     "Row",
@@ -34,9 +35,10 @@ __all__ = [
     "is_store",
     "open_store",
     "read_chunk",
-    "small_files",
+    "small_names",
     "sync_directory",
     "write_chunk",
+    "write_chunks",
     "write_durably",
     "write_store",
 ]

@@ -1,49 +1,76 @@
-"""Chunk files: one volume in C order, little-endian, followed by four bytes of CRC-32C.
+"""Chunks: one volume in C order, little-endian, followed by four bytes of CRC-32C.
 
-A chunk appears whole or not at all, and is read only together with a proof that it is the one that was
-stored: its SHA-256, or its CRC-32C from the store's table.
+A chunk is a whole file, or a part of a file that holds many of them, one after the other. A file appears
+whole or not at all, and a chunk is read only together with a proof that it is the one that was stored: its
+SHA-256, or its CRC-32C from the store's table.
 """
 
 import hashlib
 import os
 import struct
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import IntegrityError
-from pipeline.files import write_durably
+from pipeline.files import write_parts
 from pipeline.store.format import CRC_BYTES, REBUILD
+
+
+class Chunk(NamedTuple):
+    """Where a chunk lies: in this file, from this byte on. If ``alone``, the file holds nothing else."""
+
+    file: Path
+    start: int = 0
+    alone: bool = True
 
 
 def write_chunk(path: Path, volume: NDArray[Any]) -> str:
     """Write one volume as a chunk file that appears whole or not at all; return its SHA-256."""
-    # Zarr's codec `bytes` is told little-endian, whatever machine converted the volume.
-    payload = np.ascontiguousarray(volume, volume.dtype.newbyteorder("<")).tobytes()
-    write_durably(path, payload, _crc(payload))
-    return hashlib.sha256(payload).hexdigest()
+    (sha256,) = write_chunks(path, [volume])
+    return sha256
 
 
-def read_chunk(path: Path, volume_bytes: int, sha256: str, *, name: str) -> NDArray[np.uint8]:
-    """Read the bytes of a chunk file and prove that they are the volume with this hash.
+def write_chunks(path: Path, volumes: Iterable[NDArray[Any]]) -> list[str]:
+    """Write volumes, one chunk after the other, to a file that appears whole or not at all; their SHA-256.
+
+    No more than one of the volumes is held at a time.
+    """
+    hashes = []
+
+    def parts() -> Iterator[bytes]:
+        for volume in volumes:
+            # Zarr's codec `bytes` is told little-endian, whatever machine converted the volume.
+            payload = np.ascontiguousarray(volume, volume.dtype.newbyteorder("<")).tobytes()
+            hashes.append(hashlib.sha256(payload).hexdigest())
+            yield payload
+            yield _crc(payload)
+
+    write_parts(path, parts())
+    return hashes
+
+
+def read_chunk(chunk: Chunk, volume_bytes: int, sha256: str, *, name: str) -> NDArray[np.uint8]:
+    """Read the bytes of a chunk and prove that they are the volume with this hash.
 
     Raises IntegrityError with code missing-chunk, chunk-size, chunk-checksum or chunk-swapped.
     """
-    where = describe_chunk(path, name)
+    where = describe_chunk(chunk.file, name)
     payload = np.empty(volume_bytes, np.uint8)
-    read_whole(path, payload, where)
+    read_whole(chunk, payload, where)
     if hashlib.sha256(payload.data).hexdigest() != sha256:
         raise swapped(where)
     return payload
 
 
-def is_intact(path: Path, volume_bytes: int, sha256: str) -> bool:
-    """Whether a chunk file is there, can be read, and holds the volume with this hash."""
+def is_intact(chunk: Chunk, volume_bytes: int, sha256: str) -> bool:
+    """Whether a chunk is there, can be read, and holds the volume with this hash."""
     try:
-        read_chunk(path, volume_bytes, sha256, name=path.name)
+        read_chunk(chunk, volume_bytes, sha256, name=chunk.file.name)
     except (IntegrityError, OSError):
         return False
     return True
@@ -54,20 +81,42 @@ def describe_chunk(path: Path, name: str) -> str:
     return f"{path} (sample {name})"
 
 
-def read_whole(path: Path, volume: NDArray[Any], where: str) -> bytes:
+def read_whole(chunk: Chunk, volume: NDArray[Any], where: str) -> bytes:
     """Fill ``volume`` with the bytes of a chunk; return their CRC-32C, computed and equal to the file's."""
+    crc = bytearray(CRC_BYTES + chunk.alone)  # with room for one byte that should not be there
     try:
-        with path.open("rb") as file:
-            size, crc = file.readinto(volume.data), file.read()  # straight into the batch: no second copy
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        descriptor = os.open(chunk.file, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
         raise IntegrityError.of(where, "missing-chunk", "the volume is not there", REBUILD) from None
-    if (size, len(crc)) != (volume.nbytes, CRC_BYTES):
-        reason = f"{size + len(crc)} bytes instead of {volume.nbytes + CRC_BYTES}"
+    try:
+        size = _read_at(descriptor, volume, crc, chunk.start)  # straight into the batch: no second copy
+        whole = os.fstat(descriptor).st_size if chunk.alone else size
+    except IsADirectoryError:
+        raise IntegrityError.of(where, "missing-chunk", "the volume is not there", REBUILD) from None
+    finally:
+        os.close(descriptor)
+    if size != volume.nbytes + CRC_BYTES:
+        reason = f"{whole} bytes instead of {volume.nbytes + CRC_BYTES}"
         raise IntegrityError.of(where, "chunk-size", reason, REBUILD)
+    checksum = bytes(crc[:CRC_BYTES])
     # Cheaper than SHA-256, and so checked first where both are.
-    if crc != _crc(volume):
+    if checksum != _crc(volume):
         raise IntegrityError.of(where, "chunk-checksum", "its bytes have changed", REBUILD)
-    return crc
+    return checksum
+
+
+def _read_at(descriptor: int, volume: NDArray[Any], rest: bytearray, start: int) -> int:
+    """Fill ``volume`` and then ``rest`` from a byte of a file on; how many bytes there were."""
+    # One call for all, as a rule; a signal or the system's limit of 2 GiB may cut it short.
+    views = [volume.reshape(-1).view(np.uint8).data, memoryview(rest)]
+    size = 0
+    while views and (count := os.preadv(descriptor, views, start + size)):
+        size += count
+        while views and count >= len(views[0]):
+            count -= len(views.pop(0))
+        if views:
+            views[0] = views[0][count:]
+    return size
 
 
 def swapped(where: str) -> IntegrityError:
@@ -84,8 +133,7 @@ def packed_checksum(checksum: int) -> bytes:
     return struct.pack("<I", checksum)
 
 
-def checksum_of(chunk: Path) -> int:
-    """The checksum that a chunk file ends with."""
-    with chunk.open("rb") as file:
-        file.seek(-CRC_BYTES, os.SEEK_END)
-        return int.from_bytes(file.read(), "little")
+def checksum_of(chunk: Chunk, volume_bytes: int) -> int:
+    """The checksum that a chunk ends with."""
+    with chunk.file.open("rb", buffering=0) as file:
+        return int.from_bytes(os.pread(file.fileno(), CRC_BYTES, chunk.start + volume_bytes), "little")

@@ -13,7 +13,7 @@ SMALL = frozenset({ROOT}.union(*map(small_names, DIMENSIONS)))
 HERE = "."
 UNFINISHED_ROOT = f"{ROOT}.partial"  # left by a build that was killed while it wrote the root
 PARTIAL = re.compile(r"\w+/(?:c/)?[^/]+\.partial")  # and by one that was killed while Zarr wrote an array
-CHUNK = re.compile(rf"(?:{'|'.join(DIMENSIONS)})/c/\d+(?:/0)+")
+CHUNK = re.compile(rf"(?:{'|'.join(DIMENSIONS)})/c(?:/\d+(?:/0)+|\.\d+(?:\.0)+)")
 
 
 def strangers(tree: Path) -> list[str]:
@@ -76,7 +76,8 @@ def membership(tree: Path) -> Callable[[str], object]:
     """Whether a name is one of the store's: exactly where its root can be read, else by its form."""
     root = next(sound_roots(tree), None)
     if root is not None:
-        chunks = {root.header.chunk_key(index) for index in range(root.samples)}
-        return ({ROOT, *small_names(root.header.array)} | chunks).__contains__
+        header = root.header
+        files = {header.file_key(index) for index in range(root.samples)}
+        return ({ROOT, *small_names(header.array, header.columns)} | files).__contains__
     # A half laid out or badly damaged store: its form is all there is to go by.
     return lambda name: name in SMALL or CHUNK.fullmatch(name) or PARTIAL.fullmatch(name)

@@ -14,12 +14,13 @@ from zarr.storage import LocalStore
 
 from pipeline.errors import IntegrityError, Problem
 from pipeline.files import file_sha256
-from pipeline.store.chunks import describe_chunk, packed_checksum, read_chunk, read_whole, swapped
+from pipeline.store.chunks import Chunk, describe_chunk, packed_checksum, read_chunk, read_whole, swapped
 from pipeline.store.format import (
     BESIDE_DIGEST,
     CHECKSUMS,
     COLUMNS,
     COPY,
+    OF_PICTURES,
     REBUILD,
     ROOT,
     Header,
@@ -30,7 +31,7 @@ from pipeline.store.root import NO_FILE, Root, published_digest, read_root, soun
 
 EXCHANGES = 10  # by other builds, that opening a store may meet
 EXCHANGE_SECONDS = 0.05
-TABLE = tuple(f"{column}/" for column in COLUMNS)
+TABLE = tuple(f"{column}/" for column in (*COLUMNS, *OF_PICTURES))
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,12 @@ class Store:
     damage: tuple[Problem, ...] = ()
 
     def chunk(self, index: int) -> Path:
-        """Path of the chunk file of row ``index``."""
-        return self.path / self.header.chunk_key(index)
+        """Path of the file that holds the chunk of row ``index``; pictures share files."""
+        return self.path / self.header.file_key(index)
+
+    def chunk_at(self, index: int) -> Chunk:
+        """Where the chunk of row ``index`` lies."""
+        return Chunk(self.chunk(index), self.header.start(index), alone=self.header.per_file <= 1)
 
     def read(self, index: int) -> NDArray[Any]:
         """Volume or features of row ``index``, in the store's shape and dtype, proven by SHA-256.
@@ -60,7 +65,7 @@ class Store:
         """
         row, header = self.rows[index], self.header
         with self._unless_rebuilt():
-            payload = read_chunk(self.chunk(index), header.volume_bytes, row.sha256, name=row.id)
+            payload = read_chunk(self.chunk_at(index), header.volume_bytes, row.sha256, name=row.id)
         return payload.view(header.dtype).reshape(header.shape)
 
     def read_batch(self, indices: Sequence[int]) -> NDArray[Any]:
@@ -74,7 +79,7 @@ class Store:
         with self._unless_rebuilt():
             for index, volume in zip(indices, batch, strict=True):
                 where = describe_chunk(self.chunk(index), self.rows[index].id)
-                if read_whole(self.chunk(index), volume, where) != packed_checksum(self.checksums[index]):
+                if read_whole(self.chunk_at(index), volume, where) != packed_checksum(self.checksums[index]):
                     raise swapped(where)
         return batch
 
@@ -131,7 +136,7 @@ def _open(path: Path) -> Store:
     root = read_root(path)
     for name, sha256 in root.files.items():
         _check_file(path / name, sha256)
-    rows = _read_rows(path)
+    rows = _read_rows(path, root.header)
     if not _holds(root, rows):
         raise IntegrityError.of(
             path, "digest-mismatch", "the table is not the one that was published", REBUILD
@@ -153,7 +158,7 @@ def recover_store(path: Path, damage: tuple[Problem, ...]) -> Store | None:
                     _check_file(path / name, sha256)
         except (IntegrityError, OSError):
             continue
-        rows = _read_rows(path)
+        rows = _read_rows(path, root.header)
         if _holds(root, rows):
             return Store(path, root.header, rows, root.digest, (), damage)
     return None
@@ -185,8 +190,8 @@ def _check_file(path: Path, sha256: str) -> None:
         raise IntegrityError.of(path, "metadata-damaged", "its content has changed", REBUILD)
 
 
-def _read_rows(path: Path) -> tuple[Row, ...]:
-    there = [column for column in COLUMNS if column not in BESIDE_DIGEST or (path / column).is_dir()]
+def _read_rows(path: Path, header: Header) -> tuple[Row, ...]:
+    there = [column for column in header.columns if column not in BESIDE_DIGEST or (path / column).is_dir()]
     columns = [read_column(path / column) for column in there]
     return tuple(Row(**dict(zip(there, values, strict=True))) for values in zip(*columns, strict=True))
 

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from pipeline.errors import ConfigError, IntegrityError, Problem, some
 from pipeline.files import sync_directory
+from pipeline.store.chunks import Chunk
 from pipeline.store.contents import HERE, remove_store, strangers
 from pipeline.store.format import Header, Row
 from pipeline.store.layout import write_store
 from pipeline.store.open import Store, open_store, recover_store
 from pipeline.store.root import is_store
+from pipeline.store.verify import check_files
 
 
 def published(target: Path) -> tuple[Store | None, tuple[Problem, ...]]:
@@ -25,7 +27,9 @@ def published(target: Path) -> tuple[Store | None, tuple[Problem, ...]]:
         return recover_store(target, error.problems), error.problems
 
 
-def publish(workspace: Path, store: Path, header: Header, rows: Sequence[Row], chunks: Sequence[Path]) -> str:
+def publish(
+    workspace: Path, store: Path, header: Header, rows: Sequence[Row], chunks: Sequence[Chunk]
+) -> str:
     """Lay the store out, exchange it for the previous one, and return its digest.
 
     The previous store, if any, is never changed: it is renamed, replaced, and removed last. Raises
@@ -94,13 +98,14 @@ def publish_changes(
     previous: Store | None,
     header: Header,
     rows: Sequence[Row],
-    chunks: Sequence[Path],
+    chunks: Sequence[Chunk],
 ) -> tuple[str, bool]:
     """Publish unless the previous store is just that; its digest, and whether it was published."""
     if previous is not None and not previous.damage:
         before = (previous.header.dataset, previous.header.recipe, previous.header.classes, previous.rows)
         # A volume that was damaged has been made again elsewhere, though its row is the same.
-        in_place = all(chunk == previous.chunk(index) for index, chunk in enumerate(chunks))
+        whole = previous.header.per_file <= 1 or not check_files(previous)
+        in_place = whole and all(chunk == previous.chunk_at(index) for index, chunk in enumerate(chunks))
         if in_place and before == (header.dataset, header.recipe, header.classes, tuple(rows)):
             return previous.digest, False
     return publish(workspace, store, header, rows, chunks), True

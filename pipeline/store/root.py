@@ -19,6 +19,7 @@ from pipeline.store.format import (
     COPY,
     DIMENSIONS,
     FORMAT,
+    NESTED,
     REBUILD,
     ROOT,
     Header,
@@ -43,11 +44,12 @@ class Root:
 
 def documents(root: Root) -> tuple[bytes, bytes]:
     """The texts of the copy and of the root; the root's files are those given and the copy."""
-    viptt = _viptt(root)
-    copied = {"viptt": viptt, "files": root.files}
+    viptt, layout = _viptt(root), {"samples_per_file": root.header.per_file}
+    copied = {"viptt": viptt, "layout": layout, "files": root.files}
     copy = rendered({**copied, "document": document_sha256(copied)})
     attributes: dict[str, Any] = {
         "viptt": viptt,
+        "viptt_layout": layout,
         "viptt_integrity": {"files": {**root.files, COPY: text_sha256(copy)}},
     }
     document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
@@ -102,7 +104,7 @@ def read_root(path: Path) -> Root:
     integrity = attributes.get("viptt_integrity")
     integrity = integrity if isinstance(integrity, dict) else {}
     bare = {**document, "attributes": {**attributes, "viptt_integrity": {"files": integrity.get("files")}}}
-    root = _as_root(viptt, integrity.get("files"))
+    root = _as_root(viptt, integrity.get("files"), attributes.get("viptt_layout"))
     if root is None or not _is_as_written(text, document, bare, integrity.get("document")):
         raise IntegrityError.of(path / ROOT, "metadata-damaged", "its content has changed", REBUILD)
     return root
@@ -118,7 +120,7 @@ def read_copy(path: Path) -> Root | None:
     bare = {name: value for name, value in document.items() if name != "document"}
     if not _is_as_written(text, document, bare, document.get("document")):
         return None
-    return _as_root(document.get("viptt"), document.get("files"))
+    return _as_root(document.get("viptt"), document.get("files"), document.get("layout"))
 
 
 def sound_roots(path: Path) -> Iterator[Root]:
@@ -164,14 +166,16 @@ def _is_as_written(text: bytes, document: Json, bare: Json, sha256: object) -> b
         return False
 
 
-def _as_root(viptt: object, files: object) -> Root | None:
-    """What a document says, or nothing where it is of another form."""
+def _as_root(viptt: object, files: object, layout: object) -> Root | None:
+    """What a document says, or nothing where it is of another form; viptt 0.1.0 said nothing of a layout."""
     if not isinstance(viptt, dict) or not isinstance(files, dict) or viptt.get("format") != FORMAT:
         return None
     try:
-        header = Header(viptt["dataset"], viptt["recipe"], tuple(viptt["classes"]), viptt["created_with"])
+        per_file = int(layout["samples_per_file"]) if isinstance(layout, dict) else NESTED
+        classes = tuple(viptt["classes"])
+        header = Header(viptt["dataset"], viptt["recipe"], classes, viptt["created_with"], per_file)
         return Root(header, viptt["samples"], viptt["digest"], files)
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):
         return None
 
 

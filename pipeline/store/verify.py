@@ -1,14 +1,17 @@
 """Is a store still what was published? Every byte is compared with the hashes it was published with."""
 
 import os
+from collections.abc import Container
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import IntegrityError, Problem
+from pipeline.errors import Code, IntegrityError, Problem
+from pipeline.store.chunks import describe_chunk
 from pipeline.store.contents import entries, membership
-from pipeline.store.format import CRC_BYTES, REBUILD
+from pipeline.store.format import REBUILD
 from pipeline.store.open import Store, open_store
+from pipeline.store.shards import file_bytes, has_index
 
 
 @dataclass(frozen=True)
@@ -33,21 +36,26 @@ def verify(path: Path, *, quick: bool = False, threads: int = 1) -> Verification
         if error.problems[0].code in ("not-built", "foreign-store", "store-format"):
             raise
         return Verification(path, 0, 0, error.problems, ())
-    indices = range(len(store.rows))
-    if quick:
-        damaged = check_sizes(store)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            found = list(pool.map(lambda index: _check_bytes(store, index), indices))
-        damaged = [problem for problem in found if problem]
+    damaged = check_files(store)
+    unusable = {problem.where for problem in damaged if problem.code != Code.SHARD_INDEX}
+    if not quick:
+        damaged += _check_volumes(store, unusable, threads)
     links, unexpected = _strangers(store)
-    nbytes = len(store.rows) * (store.header.volume_bytes + CRC_BYTES)
+    nbytes = len(store.rows) * store.header.chunk_bytes
     return Verification(path, len(store.rows), nbytes, (*damaged, *links), tuple(unexpected))
 
 
-def check_sizes(store: Store) -> list[Problem]:
-    """What the sizes of a store's volumes tell: those that are missing, cut or too long."""
-    found = (_check_size(store, index) for index in range(len(store.rows)))
+def check_files(store: Store) -> list[Problem]:
+    """What sizes and the indexes of shards tell: files that are missing, cut, too long, or damaged there."""
+    found = (_check_file(store, first) for first in range(0, len(store.rows), store.header.per_file or 1))
+    return [problem for problem in found if problem]
+
+
+def _check_volumes(store: Store, unusable: Container[str], threads: int) -> list[Problem]:
+    """Read each volume, but for those in files that are known to be ``unusable``."""
+    with ThreadPoolExecutor(threads) as pool:
+        whole = [index for index in range(len(store.rows)) if _where(store, index) not in unusable]
+        found = list(pool.map(lambda index: _check_bytes(store, index), whole))
     return [problem for problem in found if problem]
 
 
@@ -57,26 +65,37 @@ def _check_bytes(store: Store, index: int) -> Problem | None:
     except IntegrityError as error:
         return error.problems[0]
     except OSError as error:
-        return Problem(
-            _where(store, index), "unreadable", str(error.strerror), "check permissions and the disk"
-        )
+        where = describe_chunk(store.chunk(index), store.rows[index].id)
+        return Problem(where, "unreadable", str(error.strerror), "check permissions and the disk")
     return None
 
 
-def _check_size(store: Store, index: int) -> Problem | None:
-    expected = store.header.volume_bytes + CRC_BYTES
+def _check_file(store: Store, first: int) -> Problem | None:
+    """What is wrong with the file that begins with this row."""
+    header = store.header
+    count = min(header.per_file or 1, len(store.rows) - first)
+    expected = file_bytes(count, header)
+    # Text, not a Path: ten thousand of them in less than a second.
+    file = f"{store.path}/{header.file_key(first)}"
     try:
-        # Text, not a Path: ten thousand of them in less than a second.
-        size = os.stat(f"{store.path}/{store.header.chunk_key(index)}").st_size  # noqa: PTH116
+        size = os.stat(file).st_size  # noqa: PTH116
     except OSError:
-        return Problem(_where(store, index), "missing-chunk", "the volume is not there", REBUILD)
+        return Problem(_where(store, first), "missing-chunk", "the volume is not there", REBUILD)
     if size != expected:
-        return Problem(_where(store, index), "chunk-size", f"{size} bytes instead of {expected}", REBUILD)
+        return Problem(_where(store, first), "chunk-size", f"{size} bytes instead of {expected}", REBUILD)
+    if header.per_file > 1 and not has_index(Path(file), count, header):
+        return Problem(_where(store, first), "shard-index", "its index has changed", REBUILD)
     return None
 
 
 def _where(store: Store, index: int) -> str:
-    return f"{store.chunk(index)} (sample {store.rows[index].id})"
+    """The file that holds a row, and the sample or the samples in it."""
+    per_file = store.header.per_file
+    if per_file <= 1:
+        return describe_chunk(store.chunk(index), store.rows[index].id)
+    first = index // per_file * per_file
+    last = min(first + per_file, len(store.rows)) - 1
+    return describe_chunk(store.chunk(index), f"{store.rows[first].id} to {store.rows[last].id}")
 
 
 def _strangers(store: Store) -> tuple[list[Problem], list[str]]:
