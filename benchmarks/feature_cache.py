@@ -25,7 +25,7 @@ from model.settings import Settings
 from model.training import train
 from pipeline.build.features import derive
 from pipeline.split import given_split, write_split
-from pipeline.store import Header, Row, Store, open_store, write_chunk, write_store
+from pipeline.store import Chunk, Header, Row, Store, open_store, write_chunk, write_store
 
 SHAPE = (70, 224, 224)
 FEW, MANY, ROUNDS = 3, 288, 5
@@ -40,7 +40,7 @@ def make_store(folder: Path, samples: int) -> tuple[Store, Path]:
     rows = [Row(f"{n:04}", n % 2, "", f"{n:04}", "0" * 64, sha256, "{}") for n in range(samples)]
     recipe = {"type": "video", "shape": list(SHAPE), "dtype": "float16"}
     header = Header("speed", recipe, ("a", "b"), {})
-    write_store(folder / "speed.zarr", header, rows, [folder / "chunk"] * samples)
+    write_store(folder / "speed.zarr", header, rows, [Chunk(folder / "chunk")] * samples)
     store = open_store(folder / "speed.zarr")
     ids = [row.id for row in rows]
     split = given_split(store, {"train": tuple(ids[samples // 3 :]), "val": tuple(ids[: samples // 3])})

@@ -28,7 +28,7 @@ import psutil
 import tensorflow as tf
 
 from model.stream import BATCHES_AHEAD, READERS, Samples, batches, timed
-from pipeline.store import Header, Row, Store, open_store, write_chunk, write_store
+from pipeline.store import Chunk, Header, Row, Store, open_store, write_chunk, write_store
 
 SHAPE = (70, 224, 224)
 CLASSES = 10
@@ -130,7 +130,7 @@ def make_store(folder: Path, samples: int) -> Store:
         rows.append(Row(name, number % CLASSES, "", f"{name}.nii.gz", sha256, sha256, "{}"))
     recipe = {"type": "nifti", "shape": list(SHAPE), "dtype": "float16"}
     classes = tuple(f"class {number}" for number in range(CLASSES))
-    write_store(folder / "store.zarr", Header("speed", recipe, classes, {}), rows, chunks)
+    write_store(folder / "store.zarr", Header("speed", recipe, classes, {}), rows, list(map(Chunk, chunks)))
     return open_store(folder / "store.zarr")
 
 

@@ -14,7 +14,7 @@ from statistics import median
 
 import numpy as np
 
-from pipeline.store import CRC_BYTES, Header, Row, Store, open_store, write_chunk, write_store
+from pipeline.store import CRC_BYTES, Chunk, Header, Row, Store, open_store, write_chunk, write_store
 from pipeline.store.verify import verify
 
 FULL = (70, 224, 224)
@@ -46,7 +46,7 @@ def make_store(path: Path, shape: tuple[int, int, int], samples: int) -> Store:
         for number in range(samples)
     ]
     recipe = {"type": "nifti", "shape": list(shape), "dtype": "float16"}
-    write_store(path, Header("speed", recipe, ("a", "b"), {"viptt": "0"}), rows, chunks)
+    write_store(path, Header("speed", recipe, ("a", "b"), {"viptt": "0"}), rows, list(map(Chunk, chunks)))
     return open_store(path)
 
 

@@ -120,6 +120,7 @@ class Code(StrEnum):
     NO_MAPS = ("no-maps", (2,), "features without maps where maps are asked for")
     NO_MODEL = ("no-model", (2,), "a function of yours gives no Keras model")
     NO_MODULE = ("no-module", (2,), "a module of yours cannot be imported")
+    NO_PATIENT = ("no-patient", (0,), "no patient is known of some stacks")
     NO_RUNS = ("no-runs", (2,), "no run is named")
     NO_SAMPLES = ("no-samples", (2,), "there is no source with a label")
     NO_SCHEDULER = ("no-scheduler", (2,), "no Dask scheduler answers at this address")

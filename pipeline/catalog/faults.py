@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from pipeline.catalog.nearest import suggestion
-from pipeline.catalog.schema import Catalog, Dataset, PathLabels, SplitPlan, TableLabels
+from pipeline.catalog.schema import LABELS, Catalog, Dataset, Groups, SplitPlan
 from pipeline.catalog.yaml_nodes import FIX, line_of
 from pipeline.errors import Code, Problem
 from pipeline.readers import SOURCE_TYPES
@@ -73,12 +73,12 @@ def _document_path(loc: tuple[Any, ...]) -> list[str | int]:
 
 def _known_keys(loc: tuple[Any, ...]) -> list[str]:
     """The keys that are allowed beside the one at this location."""
-    parents: dict[object, type[BaseModel]] = {
+    parents: dict[Any, type[BaseModel]] = {
         **dict.fromkeys(SOURCE_TYPES, Dataset),
         "recipe": SOURCE_TYPES[loc[2]].recipe if loc[2:3] and loc[2] in SOURCE_TYPES else Recipe,
         "split": SplitPlan,
-        "table": TableLabels,
-        "regex": PathLabels,
+        **LABELS,
+        "groups": Groups,
     }
     model = parents[loc[-2]] if len(loc) > 1 else Catalog
     return [name for name in model.model_fields if name != "name"]

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pipeline.catalog.faults import catalog_problems
 from pipeline.catalog.nearest import suggestion
 from pipeline.catalog.places import check_places
-from pipeline.catalog.schema import Catalog, Dataset, TableLabels, current_model
+from pipeline.catalog.schema import Catalog, Dataset, current_model
 from pipeline.catalog.yaml_nodes import line_of, plain, read_yaml
 from pipeline.errors import Code, ConfigError, Problem
 
@@ -22,15 +22,26 @@ def load_catalog(file: Path) -> Catalog:
     root = read_yaml(file)
     try:
         # Through JSON, where pydantic's strict mode takes a list for a tuple and a text for a path.
-        catalog = current_model().model_validate_json(json.dumps(plain(root)))
+        catalog = current_model().model_validate_json(json.dumps(_with_samples(plain(root))))
     except ValidationError as error:
         raise ConfigError(*catalog_problems(file, root, error)) from None
     file = file.absolute()
-    located = {name: _located(dataset, name, file.parent) for name, dataset in catalog.datasets.items()}
+    located = {name: dataset.located(name, file.parent) for name, dataset in catalog.datasets.items()}
     catalog = catalog.located(file, located)
     # Only now: places can be compared when all paths are absolute.
     check_places(catalog, _places_in_document(file, root, catalog))
     return catalog
+
+
+def _with_samples(document: Any) -> Any:
+    """The document with each dataset's ``sample`` in its recipe, too: it decides the bytes of volumes."""
+    datasets = document.get("datasets") if isinstance(document, dict) else None
+    for dataset in datasets.values() if isinstance(datasets, dict) else ():
+        if isinstance(dataset, dict) and dataset.get("sample") is not None:
+            recipe = dataset.setdefault("recipe", {})
+            if isinstance(recipe, dict):
+                recipe.setdefault("sample", dataset["sample"])
+    return document
 
 
 def _places_in_document(file: Path, root: Any, catalog: Catalog) -> dict[str, str]:
@@ -55,17 +66,3 @@ def select(catalog: Catalog, names: tuple[str, ...]) -> tuple[Dataset, ...]:
     if unknown:
         raise ConfigError(*unknown)
     return tuple(catalog.datasets[name] for name in names or known)
-
-
-def _located(dataset: Dataset, name: str, folder: Path) -> Dataset:
-    labels = dataset.labels
-    if isinstance(labels, TableLabels):
-        labels = labels.model_copy(update={"file": folder / labels.file})
-    update = {
-        "name": name,
-        "path": folder / dataset.path,
-        "store": folder / dataset.store,
-        "labels": labels,
-        "split": dataset.split.model_copy(update={"file": folder / dataset.split.file}),
-    }
-    return dataset.model_copy(update=update)

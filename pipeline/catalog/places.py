@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.catalog.schema import Catalog, Dataset, TableLabels
+from pipeline.catalog.schema import Catalog, Dataset
 from pipeline.errors import Code, ConfigError, Problem
 from pipeline.store import features_of
 
@@ -68,8 +68,8 @@ def _places(catalog: Catalog) -> Iterator[Place]:
 def _dataset_places(dataset: Dataset) -> Iterator[Place]:
     name, store = dataset.name, dataset.store
     yield Place(f"{name}.path", "sources", dataset.path, dataset.source_type.suffixes)
-    if isinstance(dataset.labels, TableLabels):
-        yield Place(f"{name}.labels.file", "read", dataset.labels.file)
+    for key, path in dataset.read_files.items():
+        yield Place(f"{name}.{key}", "read", path)
     yield Place(f"{name}.split.file", "file", dataset.split.file)
     yield Place(f"{name}.store", "store", store)
     # The quarantine lies beside the path as it is written, all else beside what a link leads to.

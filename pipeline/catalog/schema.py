@@ -15,6 +15,7 @@ from pydantic import (
     SerializeAsAny,
     Tag,
     create_model,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -82,17 +83,66 @@ class PathLabels(Frozen):
     regex: Annotated[str, AfterValidator(check_expression)]
 
 
+class PictureLabels(Frozen):
+    """A text file with the class of each frame: ``files/STACK/FRAME.txt`` for ``path/STACK/FRAME.png``.
+
+    A folder ``videos`` in a stack's path stands for ``labels``, as in the tree of SpaceTime-SonoNet.
+    """
+
+    files: FilePath
+
+
+class ListLabels(Frozen):
+    """Lists of slices, one for each split: lines ``filename class xmin ymin xmax ymax``, as of COVIDx-CT."""
+
+    train: FilePath | None = None
+    val: FilePath | None = None
+    test: FilePath | None = None
+
+    @property
+    def lists(self) -> dict[str, Path]:
+        """The file of each split."""
+        named = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: file for name, file in named.items() if file is not None}
+
+
+LABELS: dict[str, type[Frozen]] = {
+    "table": TableLabels,
+    "regex": PathLabels,
+    "files": PictureLabels,
+    "lists": ListLabels,
+}
+
+
 def _labels_kind(value: object) -> str:
-    return (
-        "regex"
-        if isinstance(value, PathLabels) or (isinstance(value, dict) and "regex" in value)
-        else "table"
-    )
+    """Which of ``LABELS`` a mapping is, by the keys that only one of them has."""
+    for kind, model in LABELS.items():
+        if isinstance(value, model):
+            return kind
+    keys = set(value) if isinstance(value, dict) else set()
+    if keys & {"regex", "files"}:
+        return "regex" if "regex" in keys else "files"
+    return "lists" if keys & set(ListLabels.model_fields) else "table"
 
 
 Labels = Annotated[
-    Annotated[TableLabels, Tag("table")] | Annotated[PathLabels, Tag("regex")], Discriminator(_labels_kind)
+    Annotated[TableLabels, Tag("table")]
+    | Annotated[PathLabels, Tag("regex")]
+    | Annotated[PictureLabels, Tag("files")]
+    | Annotated[ListLabels, Tag("lists")],
+    Discriminator(_labels_kind),
 ]
+
+
+class Groups(Frozen):
+    """Who is shown in a stack, from SpaceTime-SonoNet's files: the patient of each video.
+
+    ``exams`` is its ``exams.json``; ``infos`` are its ``*-infos.csv``, for folders that have other names than
+    the videos' ids.
+    """
+
+    exams: FilePath
+    infos: tuple[FilePath, ...] = ()
 
 
 def _class_map(value: object) -> dict[str, str]:
@@ -141,7 +191,7 @@ class SplitPlan(Frozen):
     }
     seed: Annotated[int, Field(ge=0)] = 0
     group: Literal["auto", "none"] = "auto"
-    method: Literal["auto", "viptt-2021"] = "auto"
+    method: Literal["auto", "given", "viptt-2021"] = "auto"
     folds: Annotated[int, Field(ge=2, le=100)] | None = None
 
 
@@ -156,11 +206,30 @@ class Dataset(Frozen):
     path: FilePath
     include: Annotated[Globs, Field(description="only these sources; globs below `path`")] = ()
     exclude: Annotated[Globs, Field(description="not these sources; globs below `path`")] = ()
+    sample: Annotated[
+        Literal["stack", "picture"] | None,
+        Field(description="a sample is a whole stack, or one picture of it; the same as in `recipe`"),
+    ] = None
     labels: Labels
+    groups: Annotated[Groups | None, Field(description="patients of stacks, where `labels` has none")] = None
     classes: Classes
     recipe: SerializeAsAny[Recipe]
     store: FilePath
     split: SplitPlan
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Dataset":
+        kind, lists = type(self.labels).__name__, isinstance(self.labels, ListLabels)
+        if lists != self.source_type.from_lists:
+            wanted = (
+                "lists, as in `train: FILE`" if self.source_type.from_lists else "a table, a regex or files"
+            )
+            raise ValueError(f"type {self.type} has its labels from {wanted}")
+        if self.split.method == "given" and not lists:
+            raise ValueError(f"`method: given` takes the lists of `labels`, and {kind} has none")
+        if self.sample not in (None, self.recipe.sample):
+            raise ValueError(f"`sample: {self.sample}`, but the recipe says {self.recipe.sample}")
+        return self
 
     @property
     def source_type(self) -> SourceType:
@@ -173,6 +242,27 @@ class Dataset(Frozen):
         return tuple(self.classes.values())
 
     @property
+    def read_files(self) -> dict[str, Path]:
+        """The files that the catalog names to be read, by their keys."""
+        found = {f"labels.{key}": path for key, path in self.labels if isinstance(path, Path)}
+        if self.groups is not None:
+            found["groups.exams"] = self.groups.exams
+            found |= {f"groups.infos.{place}": path for place, path in enumerate(self.groups.infos)}
+        return found
+
+    def located(self, name: str, folder: Path) -> "Dataset":
+        """This dataset with its name, and all its paths below a folder unless they are absolute."""
+        update = {
+            "name": name,
+            "path": folder / self.path,
+            "store": folder / self.store,
+            "labels": _located(self.labels, folder),
+            "groups": self.groups and _located(self.groups, folder),
+            "split": _located(self.split, folder),
+        }
+        return self.model_copy(update=update)
+
+    @property
     def quarantine_file(self) -> Path:
         """Where the sources are listed that could not be converted."""
         return self.store.with_name(self.store.name.removesuffix(".zarr") + ".quarantine.csv")
@@ -181,6 +271,17 @@ class Dataset(Frozen):
     def recipe_json(self) -> dict[str, Any]:
         """The recipe as it stands in the store, with the type of its sources."""
         return self.recipe.as_json()
+
+
+def _located(part: Frozen, folder: Path) -> Frozen:
+    """A part of a dataset with its relative paths below a folder."""
+
+    def absolute(value: object) -> object:
+        if isinstance(value, tuple):
+            return tuple(map(absolute, value))
+        return folder / value if isinstance(value, Path) else value
+
+    return part.model_copy(update={key: absolute(value) for key, value in part})
 
 
 class Catalog(Frozen):

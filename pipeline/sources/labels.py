@@ -90,14 +90,16 @@ def label_by_table(
     *,
     excluded: Iterable[str] = (),
     others: Iterable[str] = (),
+    endings: tuple[str, ...] | None = None,
 ) -> Listing:
     """Samples of the sources that the table names; lines about ``excluded`` sources are ignored.
 
-    ``others`` are files of other types, to explain why a line has no source. Raises ConfigError with every
+    ``others`` are files of other types, to explain why a line has no source; ``endings`` are what names in
+    the table may do without, as a rule the type's. Raises ConfigError with every
     fault of the table.
     """
     lines, warnings = unique_lines(read_table(labels))
-    matched = _match(lines, _by_name((*ids, *excluded), dataset.source_type.endings))
+    matched = _match(lines, _by_name((*ids, *excluded), endings or dataset.source_type.endings))
     wanted = {source: line for source, line in matched.lines.items() if source in ids}
     # A line of another class keeps its source from being one without a label.
     other_lines = [line for line in (*wanted.values(), *matched.missing) if line.label not in dataset.classes]

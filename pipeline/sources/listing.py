@@ -4,10 +4,11 @@ A sample's id is its file name without suffixes; files that share that name are 
 below the folder. All faults of a label table are told at once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from pipeline.catalog.schema import Dataset, PathLabels
+from pipeline.catalog.schema import Dataset, PathLabels, PictureLabels, TableLabels
 from pipeline.errors import Code, ConfigError, Problem
 from pipeline.sources.discover import (
     ambiguous_ids,
@@ -19,7 +20,9 @@ from pipeline.sources.discover import (
     find_stacks,
     sample_ids,
 )
+from pipeline.sources.groups import with_groups
 from pipeline.sources.labels import label_by_path, label_by_table, misspelt_labels, no_match, other_type
+from pipeline.sources.picture_labels import label_by_files, label_pictures_by_table, list_slices
 from pipeline.sources.samples import Listing
 
 
@@ -36,7 +39,7 @@ def list_samples(dataset: Dataset, *, allow_missing: bool = False) -> Listing:
         raise ConfigError(*_quarantine_problems(dataset, listing, total))
     if not listing.samples:
         raise ConfigError(_no_samples(dataset, listing, total))
-    labels = {sample.label for sample in listing.samples}
+    labels = {label for sample in listing.samples for label in (sample.labels or {"": sample.label}).values()}
     # Almost always a wrong column or class map, and it would be found only after hours of building.
     if len(labels) == 1:
         reason = f"all {len(listing.samples)} samples are {dataset.class_names[labels.pop()]}"
@@ -47,6 +50,9 @@ def list_samples(dataset: Dataset, *, allow_missing: bool = False) -> Listing:
 
 def _list(dataset: Dataset) -> tuple[Listing, int]:
     """What there is, and the number of sources that should have a label."""
+    if dataset.source_type.from_lists:
+        listing = list_slices(dataset)
+        return listing, len(listing.samples) + len(listing.quarantined)
     source = dataset.source_type
     found = (find_stacks if source.folder else find_files)(dataset.path, source.suffixes)
     # Names come first: globs, ids and labels may rely on text that can be printed and stored.
@@ -56,13 +62,10 @@ def _list(dataset: Dataset) -> tuple[Listing, int]:
     problems = list(ambiguous_ids(dataset.path, ids))
     if problems:
         raise ConfigError(*problems)
-    if isinstance(dataset.labels, PathLabels):
-        listing, table = label_by_path(dataset, dataset.labels, ids), dataset.path
-    else:
-        table = dataset.labels.file
-        listing = label_by_table(dataset, dataset.labels, ids, excluded=excluded, others=found.others)
-    # The table often lies beside the scans; it is used, so it is not counted as ignored.
-    others = [path for path in found.others if dataset.path / path != table]
+    listing = with_groups(dataset, _labelled(dataset, ids, excluded, found.others))
+    # A table often lies beside the scans, texts beside the frames; they are used, so not counted as ignored.
+    others = [path for path in found.others if not _is_read(dataset, dataset.path / path)]
+    table = next(iter(dataset.read_files.values()), dataset.path)
     listing = replace(
         listing,
         quarantined=(*badly_named, *listing.quarantined),
@@ -71,6 +74,31 @@ def _list(dataset: Dataset) -> tuple[Listing, int]:
         excluded=len(excluded),
     )
     return listing, len(ids)
+
+
+def _labelled(
+    dataset: Dataset, ids: Mapping[str, str], excluded: Sequence[str], others: Sequence[str]
+) -> Listing:
+    """The samples with their labels, from wherever the catalog says that they stand."""
+    labels = dataset.labels
+    if isinstance(labels, PathLabels):
+        return label_by_path(dataset, labels, ids)
+    if isinstance(labels, PictureLabels):
+        return label_by_files(dataset, labels, ids)
+    assert isinstance(labels, TableLabels), "the catalog lets only slices have lists"
+    if dataset.source_type.folder and dataset.recipe.sample == "picture":
+        listing = label_pictures_by_table(dataset, labels, ids)
+        if listing is not None:
+            return listing
+    return label_by_table(dataset, labels, ids, excluded=excluded, others=others)
+
+
+def _is_read(dataset: Dataset, path: Path) -> bool:
+    """Whether a file that is no source serves to label them."""
+    labels = dataset.labels
+    if isinstance(labels, PictureLabels) and path.suffix == ".txt":
+        return path.is_relative_to(labels.files)
+    return path in dataset.read_files.values()
 
 
 def _quarantine_problems(dataset: Dataset, listing: Listing, total: int) -> Iterator[Problem]:

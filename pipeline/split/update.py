@@ -17,8 +17,8 @@ from pipeline.split.check import check_split, require_store
 from pipeline.split.describe import split_table
 from pipeline.split.file import Split, is_split_file, read_split, split_document, split_json, write_file
 from pipeline.split.interchange import export_texts
-from pipeline.split.make import choose_fold, import_split, make_split
-from pipeline.split.terms import TEST
+from pipeline.split.make import choose_fold, given_split, import_split, make_split
+from pipeline.split.terms import GIVEN, TEST, Lists
 
 if TYPE_CHECKING:
     from pipeline.catalog.schema import Dataset
@@ -188,6 +188,8 @@ def _wanted_split(dataset: "Dataset", store: "Store", request: Request) -> Split
     if request.given:
         return import_split(request.given, store, fold=request.fold)
     plan, folds = dataset.split, request.folds or dataset.split.folds
+    if plan.method == GIVEN:
+        return given_split(store, _listed(dataset, store))
     split = make_split(
         store,
         fractions=equal_folds(folds) if folds else plan.fractions,
@@ -198,6 +200,15 @@ def _wanted_split(dataset: "Dataset", store: "Store", request: Request) -> Split
         frozen=read_split(plan.file) if plan.file.exists() and TEST in plan.fractions else None,
     )
     return split if request.fold is None else choose_fold(split, request.fold)
+
+
+def _listed(dataset: "Dataset", store: "Store") -> Lists:
+    """The splits that the lists of the labels give, without what is in quarantine."""
+    from pipeline.sources.picture_labels import split_of_lists
+
+    there = {row.id for row in store.rows}
+    lists = split_of_lists(dataset)
+    return {name: [sample for sample in ids if sample in there] for name, ids in lists.items()}
 
 
 def _same(before: Split, after: Split) -> bool:

@@ -48,7 +48,7 @@ def write_chunks(path: Path, volumes: Iterable[NDArray[Any]]) -> list[str]:
             payload = np.ascontiguousarray(volume, volume.dtype.newbyteorder("<")).tobytes()
             hashes.append(hashlib.sha256(payload).hexdigest())
             yield payload
-            yield _crc(payload)
+            yield crc_of(payload)
 
     write_parts(path, parts())
     return hashes
@@ -100,7 +100,7 @@ def read_whole(chunk: Chunk, volume: NDArray[Any], where: str) -> bytes:
         raise IntegrityError.of(where, "chunk-size", reason, REBUILD)
     checksum = bytes(crc[:CRC_BYTES])
     # Cheaper than SHA-256, and so checked first where both are.
-    if checksum != _crc(volume):
+    if checksum != crc_of(volume):
         raise IntegrityError.of(where, "chunk-checksum", "its bytes have changed", REBUILD)
     return checksum
 
@@ -124,7 +124,8 @@ def swapped(where: str) -> IntegrityError:
     return IntegrityError.of(where, "chunk-swapped", "it holds another volume", REBUILD)
 
 
-def _crc(payload: bytes | NDArray[Any]) -> bytes:
+def crc_of(payload: bytes | NDArray[Any]) -> bytes:
+    """The CRC-32C of some bytes, as the four bytes that follow them."""
     return packed_checksum(google_crc32c.value(payload))
 
 

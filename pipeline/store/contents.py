@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pipeline.store.format import COPY, DIMENSIONS, ROOT, small_names
+from pipeline.store.format import COLUMNS, COPY, DIMENSIONS, OF_PICTURES, ROOT, small_names
 from pipeline.store.root import is_store, sound_roots
 
-SMALL = frozenset({ROOT}.union(*map(small_names, DIMENSIONS)))
+SMALL = frozenset({ROOT}.union(*(small_names(array, (*COLUMNS, *OF_PICTURES)) for array in DIMENSIONS)))
 HERE = "."
 UNFINISHED_ROOT = f"{ROOT}.partial"  # left by a build that was killed while it wrote the root
 PARTIAL = re.compile(r"\w+/(?:c/)?[^/]+\.partial")  # and by one that was killed while Zarr wrote an array

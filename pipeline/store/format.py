@@ -200,7 +200,7 @@ def digest_of(recipe: Json, classes: Sequence[str], rows: Iterable[Row]) -> str:
     return f"sha256:{hasher.hexdigest()}"
 
 
-def small_names(array: str, columns: Iterable[str] = (*COLUMNS, *OF_PICTURES)) -> list[str]:
+def small_names(array: str, columns: Iterable[str]) -> list[str]:
     """Names below a store of every file but the chunks and the root: they are few and small."""
     files = [f"{column}/{name}" for column in (*columns, CHECKSUMS) for name in (ROOT, "c/0")]
     return [f"{array}/{ROOT}", *files, COPY]

@@ -13,11 +13,10 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
-import google_crc32c
 import numpy as np
 
 from pipeline.files import sync_directory, write_parts
-from pipeline.store.chunks import Chunk, packed_checksum
+from pipeline.store.chunks import Chunk, crc_of
 from pipeline.store.format import Header
 
 MISSING = (1 << 64) - 1
@@ -41,7 +40,7 @@ def shard_index(count: int, header: Header) -> bytes:
     entries[:count, 0] = np.arange(count) * header.chunk_bytes
     entries[:count, 1] = header.chunk_bytes
     index = entries.tobytes()
-    return index + packed_checksum(google_crc32c.value(index))
+    return index + crc_of(index)
 
 
 def file_bytes(count: int, header: Header) -> int:

@@ -18,7 +18,7 @@ from model.settings import Settings
 from model.training import train
 from model.weights import save_weights
 from pipeline.readers import SOURCE_TYPES
-from pipeline.store import Header, Row, Store, open_store, write_chunk, write_store
+from pipeline.store import Chunk, Header, Row, Store, open_store, write_chunk, write_store
 
 CLASSES = ("Infiltrative", "Focal", "Tuberculoma")
 SHAPE = (4, 32, 32)
@@ -73,7 +73,7 @@ def _stores_in(folder: Path) -> Callable[..., Store]:
         free = {"shape": shape, "dtype": dtype} | ({"preset": preset} if preset else {})
         recipe = SOURCE_TYPES[type_].recipe.model_validate(free).as_json()
         tree = folder / f"{name}.zarr"
-        write_store(tree, Header(name, recipe, tuple(classes), {}), rows, chunks)
+        write_store(tree, Header(name, recipe, tuple(classes), {}), rows, list(map(Chunk, chunks)))
         return open_store(tree)
 
     return make

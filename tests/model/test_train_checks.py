@@ -49,7 +49,7 @@ def with_rows(store: Store, path: Path, **columns: list[str]) -> Store:
         replace(row, **{name: values[index] for name, values in columns.items()})
         for index, row in enumerate(store.rows)
     ]
-    write_store(path, store.header, rows, [store.chunk(index) for index in range(len(rows))])
+    write_store(path, store.header, rows, [store.chunk_at(index) for index in range(len(rows))])
     return open_store(path)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import IntegrityError
 from pipeline.split import make_split, read_split, write_split
-from pipeline.store import Header, Row, Store, open_store, small_files, write_chunk, write_store
+from pipeline.store import Chunk, Header, Row, Store, open_store, small_names, write_chunk, write_store
 from pipeline.store.verify import verify
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -32,7 +32,7 @@ def make_store(folder: Path, shape: tuple[int, int, int] = SHAPE, samples: int =
         )
     recipe = {"type": "nifti", "shape": list(shape), "dtype": "float16", "window": [-1000.0, 400.0]}
     header = Header("toy", recipe, ("one", "zwölf"), {"viptt": "0"})
-    write_store(folder / "toy.zarr", header, rows, chunks)
+    write_store(folder / "toy.zarr", header, rows, list(map(Chunk, chunks)))
     return folder / "toy.zarr"
 
 
@@ -132,14 +132,21 @@ def test_a_thousand_bits_of_a_full_size_chunk(tmp_path, seed, read):
 
 def test_every_bit_of_every_small_file_is_seen_by_verify(store):
     flips = 0
-    for path in [store.path / "zarr.json", *small_files(store.path, store.header)]:
+    for path in [
+        store.path / "zarr.json",
+        *(store.path / name for name in small_names(store.header.array, store.header.columns)),
+    ]:
         silent = unseen(path, all_bits(path), lambda: told(store.path))
         assert silent == [], f"{path}: {len(silent)} bits, {silent[:SHOWN]}"
         flips += len(all_bits(path))
     assert not told(store.path)
     everything = {path for path in store.path.rglob("*") if path.is_file()}
     chunks = {store.chunk(index) for index in range(len(store.rows))}
-    assert everything == {store.path / "zarr.json", *small_files(store.path, store.header), *chunks}
+    assert everything == {
+        store.path / "zarr.json",
+        *(store.path / name for name in small_names(store.header.array, store.header.columns)),
+        *chunks,
+    }
     print(f"{flips} flips")
 
 

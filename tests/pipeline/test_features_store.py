@@ -18,7 +18,7 @@ from faults import KILLED, STRUCK, UNSTRUCK, tree
 from pipeline.build.features import Derived, derive
 from pipeline.build.staging import open_staging
 from pipeline.errors import BusyError, ConfigError, IntegrityError
-from pipeline.store import Header, Row, Store, features_of, open_store, write_chunk, write_store
+from pipeline.store import Chunk, Header, Row, Store, features_of, open_store, write_chunk, write_store
 from pipeline.store.verify import verify
 
 SHAPE = (3, 4, 5)
@@ -43,7 +43,7 @@ def write_volumes(
         rows.append(Row(f"s{number:02d}", label, f"p{number}", f"{number}.nii", SHA256, sha256, "{}"))
     shutil.rmtree(folder / name, ignore_errors=True)
     header = Header("toy", {"type": "nifti", "shape": list(SHAPE), "dtype": "float16"}, ("A", "B"), {})
-    write_store(folder / name, header, rows, chunks)
+    write_store(folder / name, header, rows, list(map(Chunk, chunks)))
     for chunk in chunks:
         chunk.unlink()
     return open_store(folder / name)
@@ -128,7 +128,7 @@ def test_nothing_to_do_the_second_time(volumes):
 def test_what_is_damaged_is_found_and_made_again(volumes, damage):
     path, compute = run(volumes).path, Means()
     before = tree(path)
-    damage(path / "features/c/2/0/0")
+    damage(path / "features/c.2.0.0")
     (problem,) = verify(path).damaged
     assert "sample s02" in problem.where
     assert "viptt features" in problem.remedy
@@ -168,7 +168,7 @@ def test_another_volume_under_the_same_id_is_computed(volumes, tmp_path):
     run(volumes)
     rows = [Row(**{**vars(row), "id": f"s{4 - index:02d}"}) for index, row in enumerate(volumes.rows)]
     chunks = [volumes.chunk(index) for index in range(5)]
-    write_store(tmp_path / "new", volumes.header, rows[::-1], chunks[::-1])
+    write_store(tmp_path / "new", volumes.header, rows[::-1], list(map(Chunk, chunks[::-1])))
     shutil.rmtree(volumes.path)
     (tmp_path / "new").rename(volumes.path)
     assert run(open_store(volumes.path)).computed == 4  # s02 is what it was

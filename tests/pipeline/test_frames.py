@@ -19,7 +19,8 @@ from pipeline.catalog.schema import Dataset
 from pipeline.convert import convert
 from pipeline.errors import ConfigError, SourceError
 from pipeline.readers import SOURCE_TYPES, video
-from pipeline.readers.frames import SUFFIXES, is_whole, read_picture
+from pipeline.readers.picture_file import SUFFIXES, is_whole, read_picture
+from pipeline.readers.reading import Source
 from pipeline.recipe import FramesRecipe, VideoRecipe
 from pipeline.status import status
 from pipeline.store import open_store
@@ -125,7 +126,7 @@ def test_gaps_are_told(tmp_path: Path) -> None:
     folder = write_stack(tmp_path / "s", frames(9))
     for number in (3, 4, 7):
         (folder / f"scan-{number}.png").unlink()
-    facts = SOURCE_TYPES["frames"].inspect(folder)
+    facts = SOURCE_TYPES["frames"].inspect(Source(folder))
     assert facts["shape"] == [6, 24, 32]
     assert facts["warnings"] == ["3 frame numbers are missing: 3 to 4, 7"]
 

@@ -18,6 +18,7 @@ import zarr
 
 from pipeline.errors import IntegrityError
 from pipeline.store import (
+    Chunk,
     Header,
     Row,
     Store,
@@ -54,7 +55,7 @@ def make_store(folder: Path, dtype: str = "float16") -> Path:
         "toy", {"type": "nifti", "shape": list(SHAPE), "dtype": dtype}, ("A", "B"), {"viptt": "0"}
     )
     path = folder / "toy.zarr"
-    write_store(path, header, rows, chunks)
+    write_store(path, header, rows, list(map(Chunk, chunks)))
     shutil.rmtree(folder / "chunks")
     return path
 
@@ -209,7 +210,8 @@ def damage_dangling_link(chunk: Path, other: Path) -> None:
 
 
 def damage_all_chunks_gone(chunk: Path, other: Path) -> None:
-    shutil.rmtree(chunk.parents[3])
+    for file in chunk.parent.glob("c.*"):
+        file.unlink()
 
 
 DAMAGES = {
@@ -240,7 +242,7 @@ def test_a_chunk_with_a_right_checksum_and_another_hash_is_refused(tmp_path):
     sha256 = write_chunk(tmp_path / "a", np.zeros(SHAPE, np.float16))
     write_chunk(tmp_path / "a", np.ones(SHAPE, np.float16))
     with pytest.raises(IntegrityError, match="chunk-swapped"):
-        read_chunk(tmp_path / "a", 2 * 3 * 4 * 5, sha256, name="x")
+        read_chunk(Chunk(tmp_path / "a"), 2 * 3 * 4 * 5, sha256, name="x")
 
 
 # --- reading as a training does -----------------------------------------------------------------
@@ -467,5 +469,5 @@ def test_a_store_of_volumes_is_what_it_was_before_there_were_features(store):
     """The digest of this very store by the code of format 1 as it was first published."""
     digest = "sha256:62d1efe309774eefa33fb447b167fb7340523e8cf4330064f0c856616c6dcb88"
     assert open_store(store).digest == digest
-    chunks = {path.relative_to(store).as_posix() for path in store.glob("volume/c/**/*") if path.is_file()}
-    assert chunks == {f"volume/c/{index}/0/0/0" for index in range(4)}
+    chunks = {path.relative_to(store).as_posix() for path in store.glob("volume/c.*") if path.is_file()}
+    assert chunks == {f"volume/c.{index}.0.0.0" for index in range(4)}

@@ -92,7 +92,7 @@ DAMAGES = [remove, cut, empty, extend, flip, folder, link_away]
 
 def expected_state(name: str, damage: object) -> str:
     """`status` reads the table, but of the volumes the sizes only."""
-    return "built" if name.startswith("volume/c/") and damage is flip else "damaged"
+    return "built" if name.startswith("volume/c.") and damage is flip else "damaged"
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)

@@ -270,7 +270,7 @@ def test_a_clip_that_is_too_large_even_so_is_told_what_to_do(numbered, refusal, 
     (problem,) = refusal(SourceError, lambda: convert(path, recipe))
     assert problem.code == "too-large"
     assert "`frames: every N`" in problem.remedy
-    assert SOURCE_TYPES["video"].examine(path).facts["frames_decoded"] == 23
+    assert SOURCE_TYPES["video"].examine(Source(path)).facts["frames_decoded"] == 23
     for frames in ("every 2", "first"):
         convert(path, recipe.model_copy(update={"frames": frames}))
 
