@@ -1,7 +1,7 @@
 """What a dataset looks like before it is built: counts, shapes, orientations, and what is wrong."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -78,7 +78,7 @@ def check(
     found = list(_examine_all(dataset, listing.samples, options, deep, report))
     good = [examined for examined in found if examined.problem is None]
     shapes = [examined.facts["shape"] for examined in good]
-    counts = Counter(sample.label for sample in listing.samples)
+    counts = Counter(label for sample in listing.samples for label in _labels(sample))
     source = dataset.source_type
     return Inspection(
         dataset=dataset.name,
@@ -98,6 +98,11 @@ def check(
             for warning in source_warnings(examined.path, source, examined.facts, examined.statistics)
         ),
     )
+
+
+def _labels(sample: Sample) -> Iterable[int]:
+    """The label of a stack, or those of its pictures where each has its own."""
+    return sample.labels.values() if sample.labels else [sample.label]
 
 
 def _examine_all(
@@ -167,8 +172,10 @@ def as_json(inspection: Inspection) -> dict[str, Any]:
 def table(inspection: Inspection) -> str:
     """What was found, for people."""
     total = len(inspection.listing.samples)
+    pictures = sum(len(sample.labels or ()) for sample in inspection.listing.samples)
     width = max(len(name) for name in inspection.classes)
-    lines = [f"{inspection.dataset}: {total} samples in {inspection.groups} groups"]
+    counted = f"{pictures} pictures in {total} stacks" if pictures else f"{total} samples"
+    lines = [f"{inspection.dataset}: {counted} in {inspection.groups} groups"]
     lines += [f"  {name:<{width}}  {count:>6}" for name, count in inspection.classes.items()]
     if inspection.largest:
         smallest, largest = (

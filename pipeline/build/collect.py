@@ -23,7 +23,7 @@ def collect(plan: Plan, results: list[Result]) -> _Collected:
     Rows are sorted by id; those of pictures by stack and position.
     """
     by_source = {result.entry.source: result for result in results}
-    quarantined = list(plan.listing.quarantined)
+    quarantined = {item.source: item for item in plan.listing.quarantined}
     contradicting, warnings = duplicates(plan, by_source)
     rows: list[Row] = []
     chunks: list[Chunk] = []
@@ -32,14 +32,17 @@ def collect(plan: Plan, results: list[Result]) -> _Collected:
         entry = result.entry
         problem = entry.problem or contradicting.get(sample.source)
         if problem or not result.chunks:
-            quarantined.append(Quarantined(sample.source, problem or _no_chunk(sample), entry.source_sha256))
+            item = Quarantined(sample.source, problem or _no_chunk(sample), entry.source_sha256)
+            quarantined[sample.source] = item
             continue
         kept, bad = rows_of(sample, result, flat=plan.dataset.source_type.from_lists)
         rows += [row for row, _ in kept]
         chunks += [chunk for _, chunk in kept]
-        quarantined += bad
+        for item in bad:  # one without a label has a reason already
+            problem = quarantined.get(item.source, item).problem
+            quarantined[item.source] = replace(item, problem=problem)
         warnings += entry_warnings(sample.path, plan.dataset.source_type, entry)
-    return tuple(rows), tuple(chunks), tuple(quarantined), tuple(warnings)
+    return tuple(rows), tuple(chunks), tuple(quarantined.values()), tuple(warnings)
 
 
 def rows_of(
@@ -70,7 +73,9 @@ def rows_of(
             continue
         chunk, label = next(chunks), sample.label_of(picture.name)
         if label is None:
-            continue  # the listing has quarantined it
+            problem = Problem(picture.source, "no-label", "it has no label", "give it one")
+            bad.append(Quarantined(picture.source, problem, entry.source_sha256))
+            continue
         own = replace(
             row,
             id=picture.name if flat else f"{sample.id}/{picture.name}",

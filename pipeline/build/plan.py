@@ -1,7 +1,7 @@
 """What a build is going to do, known before any source is read."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from pipeline.build.options import Options
 from pipeline.build.reuse import Earlier, published_results
 from pipeline.build.versions import versions
 from pipeline.catalog.schema import Dataset
+from pipeline.errors import Code
 from pipeline.files import canonical_json
 from pipeline.sources import Listing, Sample, list_samples, read_quarantine
 from pipeline.store import Header, Store
@@ -86,6 +87,7 @@ def earlier_results(plan: Plan, previous: Store | None) -> Mapping[str, Sequence
     same = previous.header.created_with == versions()
     quarantined = read_quarantine(plan.dataset.quarantine_file) if same else ()
     found = published_results(previous, recipe_hash(previous.header.recipe), quarantined)
+    unlabelled = {item.source for item in plan.listing.quarantined}
     # The rows of pictures name their stack, all others their source.
     return {
         sample.source: [
@@ -94,6 +96,16 @@ def earlier_results(plan: Plan, previous: Store | None) -> Mapping[str, Sequence
                 (sample.source, sample.id) if previous.header.pictures else [sample.source]
             )
             for earlier in found.get(name, [])
+            if _lacks_the_same_labels(earlier, unlabelled)
         ]
         for sample in plan.samples
     }
+
+
+def _lacks_the_same_labels(earlier: Earlier, unlabelled: Container[str]) -> bool:
+    """Whether every picture that had no label, and so no volume, has none now."""
+    return all(
+        picture.source in unlabelled
+        for picture in earlier.entry.pictures
+        if picture.problem is not None and picture.problem.code in (Code.NO_LABEL, Code.UNKNOWN_LABEL)
+    )

@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.catalog.nearest import nearest
 from pipeline.catalog.schema import Dataset, ListLabels, PictureLabels, TableLabels
-from pipeline.covidx import Slice, parse_list, patient_and_scan
+from pipeline.covidx import Slice, parse_list, patient_and_scan, unknown_names
 from pipeline.errors import Code, ConfigError, Problem, SourceError, some
-from pipeline.frames_tree import frame_numbers, natural_key
+from pipeline.frames_tree import frame_numbers, natural_key, series_and_number
 from pipeline.readers.frames import ordered
 from pipeline.readers.reading import Listed
 from pipeline.sources.labels import label_by_table
@@ -92,14 +92,8 @@ def list_slices(dataset: Dataset) -> Listing:
     assert isinstance(dataset.labels, ListLabels)
     scans: defaultdict[str, list[Slice]] = defaultdict(list)
     problems: list[Problem] = []
-    for item, where in _all_slices(dataset, dataset.labels, problems):
-        names = patient_and_scan(item.file)
-        if names is None:
-            reason = f"the name {item.file} does not say which scan it is of"
-            remedy = "name it as COVIDx-CT does, or use `type: frames`"
-            problems.append(Problem(where, Code.UNKNOWN_SCAN, reason, remedy))
-        else:
-            scans[names[1]].append(item)
+    for item in _all_slices(dataset, dataset.labels, problems):
+        scans[_patient_and_scan(item.file)[1]].append(item)
     problems += _same_ids(dataset, scans)
     if problems:
         raise ConfigError(*problems)
@@ -108,7 +102,8 @@ def list_slices(dataset: Dataset) -> Listing:
 
 def _same_ids(dataset: Dataset, scans: Mapping[str, Sequence[Slice]]) -> Iterator[Problem]:
     """Slices that differ by their suffix only: their ids would be the same."""
-    stems = Counter(PurePosixPath(item.file).stem for slices in scans.values() for item in slices)
+    files = {item.file for slices in scans.values() for item in slices}
+    stems = Counter(PurePosixPath(file).stem for file in files)
     for stem, count in stems.items():
         if count > 1:
             reason = f"{count} files are called {stem}"
@@ -123,19 +118,19 @@ def split_of_lists(dataset: Dataset) -> dict[str, tuple[str, ...]]:
     for part, file in dataset.labels.lists.items():
         slices = parse_list(_text(file), where=str(file), classes=len(dataset.classes))
         names = (item.file for item in slices)
-        ids = (scan_of(name) if whole else PurePosixPath(name).stem for name in names)
+        ids = (_patient_and_scan(name)[1] if whole else PurePosixPath(name).stem for name in names)
         lists[part] = tuple(dict.fromkeys(ids))
     return lists
 
 
-def scan_of(file: str) -> str:
-    """The scan of a slice whose name has been read before."""
-    names = patient_and_scan(file)
-    return names[1] if names else PurePosixPath(file).stem
+def _patient_and_scan(file: str) -> tuple[str, str]:
+    """Patient and scan of a slice; of a name of unknown form, both are what stands before its number."""
+    series = series_and_number(file)[0].partition("*")[0].rstrip("-_")
+    return patient_and_scan(file) or (series, series)
 
 
-def _all_slices(dataset: Dataset, labels: ListLabels, problems: list[Problem]) -> Iterator[tuple[Slice, str]]:
-    """The slices of all lists, each with its list; faults go to ``problems``."""
+def _all_slices(dataset: Dataset, labels: ListLabels, problems: list[Problem]) -> Iterator[Slice]:
+    """The slices of all lists; faults go to ``problems``."""
     first_list: dict[str, Path] = {}
     for file in labels.lists.values():
         try:
@@ -146,8 +141,8 @@ def _all_slices(dataset: Dataset, labels: ListLabels, problems: list[Problem]) -
         twice = [item.file for item in slices if first_list.setdefault(item.file, file) != file]
         if twice:
             reason = f"{some(twice, 'slice')} also in {first_list[twice[0]].name}"
-            problems.append(Problem(str(file), Code.PART_OVERLAP, reason, "keep each slice in one list"))
-        yield from ((item, str(file)) for item in slices)
+            problems.append(Problem(str(file), Code.LIST_OVERLAP, reason, "keep each slice in one list"))
+        yield from slices
 
 
 def _text(file: Path) -> str:
@@ -171,10 +166,19 @@ def _listing_of(dataset: Dataset, scans: Mapping[str, list[Slice]]) -> Listing:
         if kept:
             labels = {PurePosixPath(item.file).stem: item.label for item in kept}
             listed = tuple(Listed(item.file, item.box) for item in kept)
-            patient, _ = patient_and_scan(kept[0].file) or ("", "")
+            patient, _ = _patient_and_scan(kept[0].file)
             made = Sample(scan, 0, patient, scan, dataset.path, "", listed, labels)
             _sort(dataset, made, samples, quarantined)
-    return Listing(tuple(samples), tuple(quarantined))
+    files = [item.file for slices in scans.values() for item in slices]
+    return Listing(tuple(samples), tuple(quarantined), warnings=tuple(_unknown_forms(dataset, files)))
+
+
+def _unknown_forms(dataset: Dataset, files: Sequence[str]) -> Iterator[Problem]:
+    unknown = unknown_names(files)
+    if unknown:
+        reason = f"{some(unknown, 'name')}: of none of COVIDx-CT's forms; what stands before the number is"
+        reason += " taken for the scan, and for the patient"
+        yield Problem(str(dataset.path), Code.UNKNOWN_SCAN, reason, "check that no patient is in two splits")
 
 
 def _no_picture(dataset: Dataset, name: str) -> Problem:

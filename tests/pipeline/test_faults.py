@@ -11,6 +11,7 @@ import pytest
 from faults import KILLED, STRUCK, UNSTRUCK
 
 RUNNER = Path(__file__).with_name("faults.py")
+PICTURES = {"sample": "picture", "shape": [1, 16, 16]}
 OPERATIONS = 40  # a build of three samples has more than these
 
 
@@ -33,8 +34,9 @@ def check(results: list[dict[str, Any]], expected: int) -> None:
 
 
 @pytest.mark.slow
-def test_kill_at_every_file_operation(tmp_path, ct_dataset):
-    results = strike(ct_dataset(tmp_path, scans=3), "kill", 1, 1)
+@pytest.mark.parametrize("recipe", [{}, PICTURES], ids=["stacks", "pictures"])
+def test_kill_at_every_file_operation(tmp_path, ct_dataset, recipe):
+    results = strike(ct_dataset(tmp_path, scans=3, recipe=recipe), "kill", 1, 1)
     assert len(results) > OPERATIONS
     check(results, KILLED)
 
@@ -47,10 +49,11 @@ def test_error_at_every_file_operation(tmp_path, ct_dataset, fault):
     check(results, STRUCK)
 
 
-@pytest.mark.parametrize("fault", ["kill", "ENOSPC"])
-def test_fault_at_some_file_operations(tmp_path, ct_dataset, fault, seed):
+@pytest.mark.parametrize(("fault", "recipe"), [("kill", {}), ("ENOSPC", {}), ("kill", PICTURES)])
+def test_fault_at_some_file_operations(tmp_path, ct_dataset, fault, recipe, seed):
     """Every 19th operation; the slow test strikes at all of them."""
-    results = strike(ct_dataset(tmp_path, scans=3), fault, random.Random(seed).randint(1, 19), 19)
+    first = random.Random(seed).randint(1, 19)
+    results = strike(ct_dataset(tmp_path, scans=3, recipe=recipe), fault, first, 19)
     check(results, KILLED if fault == "kill" else STRUCK)
 
 

@@ -22,6 +22,7 @@ from video_files import (
 from pipeline.convert import convert
 from pipeline.errors import SourceError
 from pipeline.readers import SOURCE_TYPES, video
+from pipeline.readers.reading import Source
 from pipeline.readers.video import inspect, read
 from pipeline.recipe import VideoRecipe
 
