@@ -514,7 +514,7 @@ def test_read_only_target_is_exit_6(ct):
 
 def test_verify_repair_brings_the_bytes_back(ct):
     build(ct)
-    chunk = ct.parent / "cache/ct.zarr/volume/c/2/0/0/0"
+    chunk = ct.parent / "cache/ct.zarr/volume/c.2.0.0.0"
     good = chunk.read_bytes()
     chunk.write_bytes(good[:100] + b"x" + good[101:])
     assert viptt("verify", "--catalog", ct).exit_code == 4
@@ -664,7 +664,7 @@ def test_features_then_a_training_on_them(sized, tmp_path):
 def test_verify_looks_at_features_too(sized, tmp_path):
     pytest.importorskip("tensorflow")
     viptt("features", "ct", *SMALL, "-q", "--catalog", sized)
-    chunk = tmp_path / "cache/ct.features.zarr/features/c/3/0/0"
+    chunk = tmp_path / "cache/ct.features.zarr/features/c.3.0.0"
     good = chunk.read_bytes()
     chunk.write_bytes(good[:50] + b"?" + good[51:])
     result = viptt("verify", "--repair", "--catalog", sized)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.build.plan import Plan
-from pipeline.build.staging import Entry
+from pipeline.build.staging import Entry, PictureEntry
 from pipeline.build.worker import Result
 from pipeline.errors import Problem, TooManyBadError
 from pipeline.readers.reading import Facts, SourceType, Statistics
@@ -68,26 +68,29 @@ def rows_of(
     kept: list[tuple[Row, Chunk]] = []
     bad: list[Quarantined] = []
     for picture in entry.pictures:
-        if picture.problem is not None:
-            bad.append(Quarantined(picture.source, picture.problem, entry.source_sha256))
-            continue
-        chunk, label = next(chunks), sample.label_of(picture.name)
-        if label is None:
-            problem = Problem(picture.source, "no-label", "it has no label", "give it one")
+        chunk = None if picture.problem else next(chunks)
+        label = sample.label_of(picture.name)
+        if chunk is None or label is None:
+            problem = picture.problem or Problem(picture.source, "no-label", "it has no label", "give it one")
             bad.append(Quarantined(picture.source, problem, entry.source_sha256))
-            continue
-        own = replace(
-            row,
-            id=picture.name if flat else f"{sample.id}/{picture.name}",
-            label=label,
-            source=picture.source,
-            source_sha256=picture.source_sha256,
-            sha256=picture.sha256,
-            position=picture.position,
-            selected=picture.selected,
-        )
-        kept.append((own, chunk))
+        else:
+            name = picture.name if flat else f"{sample.id}/{picture.name}"
+            kept.append((_row_of(row, picture, name, label), chunk))
     return kept, bad
+
+
+def _row_of(row: Row, picture: PictureEntry, name: str, label: int) -> Row:
+    """The row of one picture, from what the rows of its stack share."""
+    return replace(
+        row,
+        id=name,
+        label=label,
+        source=picture.source,
+        source_sha256=picture.source_sha256,
+        sha256=picture.sha256,
+        position=picture.position,
+        selected=picture.selected,
+    )
 
 
 def source_warnings(path: Path, source: SourceType, facts: Facts, statistics: Statistics) -> list[Problem]:

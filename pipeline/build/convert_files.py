@@ -18,15 +18,16 @@ from numpy.typing import NDArray
 from pipeline.build.collect import entry_warnings
 from pipeline.build.execute import run_jobs
 from pipeline.build.options import Options
+from pipeline.build.reuse import staged_chunks
 from pipeline.build.staging import FOLDERS, Entry, Staging
 from pipeline.build.worker import Result, Task, process
 from pipeline.errors import ConfigError, Problem, ResourceError
 from pipeline.readers import SOURCE_TYPES
-from pipeline.readers.reading import Source, SourceType
+from pipeline.readers.reading import Listed, Source, SourceType
 from pipeline.recipe import Recipe
 from pipeline.sources import Quarantined
 from pipeline.sources.discover import check_names, find_files, find_stacks, sample_ids
-from pipeline.store import Chunk, read_chunk
+from pipeline.store import CRC_BYTES, Chunk, read_chunk
 
 Nameless = tuple[Quarantined, ...]
 
@@ -105,12 +106,31 @@ def convert_incoming(
                 result = next(results)
                 report(result)
                 done[result.entry.source] = result.entry
-            entry = done.pop(file.source)
-            if entry.problem:
-                yield Quarantined(file.source, entry.problem, entry.source_sha256)
-            else:
-                volume = _volume(staging.chunk(file.source), recipe, entry)
-                yield Arrival(file.id, file.source, volume, _warnings(file, recipe, entry))
+            yield from _arrivals(file, recipe, staging, done.pop(file.source))
+
+
+def _arrivals(
+    file: Incoming, recipe: Recipe, staging: Staging, entry: Entry
+) -> Iterator[Arrival | Quarantined]:
+    """The volume of a file, or one for each of its pictures. Its chunks are read once, and removed."""
+    if entry.problem:
+        yield Quarantined(file.source, entry.problem, entry.source_sha256)
+        return
+    warnings = _warnings(file, recipe, entry)
+    path = staging.chunk(file.source)
+    chunks = iter(staged_chunks(path, entry, recipe.volume_bytes + CRC_BYTES))
+    for picture in entry.pictures:
+        if picture.problem:
+            yield Quarantined(picture.source, picture.problem, entry.source_sha256)
+            continue
+        name = file.id if SOURCE_TYPES[recipe.type].from_lists else f"{file.id}/{picture.name}"
+        volume = _volume(next(chunks), recipe, picture.sha256, picture.source)
+        yield Arrival(name, file.source, volume, warnings)
+        warnings = ()
+    volume = None if entry.pictures else _volume(next(chunks), recipe, entry.sha256, entry.source)
+    path.unlink()
+    if volume is not None:
+        yield Arrival(file.id, file.source, volume, warnings)
 
 
 def _warnings(file: Incoming, recipe: Recipe, entry: Entry) -> tuple[Problem, ...]:
@@ -132,10 +152,13 @@ def _staging() -> Iterator[Staging]:
 
 
 def _tasks(files: Sequence[Incoming], recipe: Recipe, staging: Staging) -> Iterator[Task]:
+    from_lists = SOURCE_TYPES[recipe.type].from_lists
     for file in files:
+        path = Path(file.source)
         yield Task(
             source=file.source,
-            path=Path(file.source),
+            path=path.parent if from_lists else path,
+            listed=(Listed(path.name),) if from_lists else (),
             recipe=recipe,
             recipe_sha256="",
             chunk=staging.chunk(file.source),
@@ -143,8 +166,6 @@ def _tasks(files: Sequence[Incoming], recipe: Recipe, staging: Staging) -> Itera
         )
 
 
-def _volume(chunk: Path, recipe: Recipe, entry: Entry) -> NDArray[Any]:
-    """Read a chunk once, and remove it."""
-    payload = read_chunk(Chunk(chunk), recipe.volume_bytes, entry.sha256, name=entry.source)
-    chunk.unlink()
+def _volume(chunk: Chunk, recipe: Recipe, sha256: str, name: str) -> NDArray[Any]:
+    payload = read_chunk(chunk, recipe.volume_bytes, sha256, name=name)
     return payload.view(np.dtype(recipe.dtype).newbyteorder("<")).reshape(recipe.shape)

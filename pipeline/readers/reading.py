@@ -32,10 +32,13 @@ class Reading:
 
 
 class Listed(NamedTuple):
-    """A picture that a list names: its file, and the box (xmin, ymin, xmax, ymax) of the body in it."""
+    """A picture that a list names: its file, and the box (xmin, ymin, xmax, ymax) of the body in it.
+
+    A picture that no list names, as one to predict, has no box.
+    """
 
     file: str
-    box: tuple[int, int, int, int]
+    box: tuple[int, int, int, int] | None = None
 
 
 @dataclass(frozen=True)

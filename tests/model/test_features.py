@@ -203,7 +203,7 @@ def test_a_damaged_feature_stops_training_and_is_named(
     make_store: MakeStore, make_split: MakeSplit, tmp_path: Path
 ) -> None:
     store = make_store()
-    chunk = make_features(store).path / "features/c/7/0/0"
+    chunk = make_features(store).path / "features/c.7.0.0"
     chunk.write_bytes(chunk.read_bytes()[:-1] + b"x")
     with pytest.raises(IntegrityError, match=r"sample S007\): chunk-checksum.*viptt features"):
         train(store.path, make_split(store), tmp_path / "run", SETTINGS)

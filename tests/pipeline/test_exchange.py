@@ -116,7 +116,7 @@ def test_what_appears_between_the_renames_is_kept(ct, store, at_rename, as_file)
 
 
 @pytest.mark.parametrize(
-    "name", ["notes.txt", "volume/notes.txt", "volume/c/3/0/0/0", "id/c/1", "zarr.json~"]
+    "name", ["notes.txt", "volume/notes.txt", "volume/c.3.0.0.0", "id/c/1", "zarr.json~"]
 )
 def test_a_file_of_the_user_in_a_store_stops_the_exchange(ct, store, name):
     run(ct)

@@ -263,7 +263,7 @@ def test_a_source_that_changes_while_it_is_read(tmp_path, scans, monkeypatch):
 
     def convert_and_cut(source, recipe):
         conversion = convert(source, recipe)
-        if source == path:
+        if source.path == path:
             os.truncate(path, 400)
         return conversion
 

@@ -31,8 +31,6 @@ from pipeline.store import Store, open_store
 from pipeline.store.format import Header
 from pipeline.store.verify import verify
 
-pytestmark = pytest.mark.unit
-
 SYNC = Options(scheduler="sync")
 SHAPE = (1, 12, 16)
 
