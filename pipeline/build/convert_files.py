@@ -127,10 +127,10 @@ def _arrivals(
         volume = _volume(next(chunks), recipe, picture.sha256, picture.source)
         yield Arrival(name, file.source, volume, warnings)
         warnings = ()
-    volume = None if entry.pictures else _volume(next(chunks), recipe, entry.sha256, entry.source)
+    whole = None if entry.pictures else _volume(next(chunks), recipe, entry.sha256, entry.source)
     path.unlink()
-    if volume is not None:
-        yield Arrival(file.id, file.source, volume, warnings)
+    if whole is not None:
+        yield Arrival(file.id, file.source, whole, warnings)
 
 
 def _warnings(file: Incoming, recipe: Recipe, entry: Entry) -> tuple[Problem, ...]:

@@ -165,7 +165,7 @@ def flip_a_bit(chunk: Path) -> None:
 
 
 def swap_with_another(chunk: Path) -> None:
-    shutil.copyfile(chunk.parents[3] / "1/0/0/0", chunk)
+    shutil.copyfile(chunk.with_name("c.1.0.0.0"), chunk)
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
@@ -260,7 +260,7 @@ def test_a_store_that_is_rebuilt_meanwhile_is_not_called_damaged(
 
 def store_volume(store: Store, row: int) -> np.ndarray:
     """From where the old store lies now."""
-    payload = (store.path.with_name("old") / store.header.chunk_key(row)).read_bytes()
+    payload = (store.path.with_name("old") / store.header.file_key(row)).read_bytes()
     return np.frombuffer(payload[:-4], store.header.dtype)
 
 
