@@ -194,6 +194,20 @@ def split(names: tuple[str, ...], **options: Any) -> int:
     return DAMAGED if problems else 0
 
 
+@main.command()
+@click.argument("name", metavar="DATASET")
+@click.option("--out", type=shared.FILE, help="The page.  [default: NAME.report.html beside the store]")
+@console.common
+def report(name: str, out: Path | None) -> int:
+    """Write one HTML page about a store: pictures, histograms, balance, leaks, and what looks odd."""
+    from pipeline.report import write_report
+
+    (dataset,) = _datasets((name,))
+    page = write_report(dataset, out)
+    console.emit({"dataset": name, "page": str(page)}, f"{name}: open {page} in a browser")
+    return 0
+
+
 _RUN = click.argument("run", type=shared.FOLDER)
 _READ_BY, _FORMS = click.Choice(["local", "threads", "sync"]), click.Choice(["savedmodel", "onnx"])
 
