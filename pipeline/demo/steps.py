@@ -64,4 +64,5 @@ def _learn(folder: Path, seed: int) -> tuple[tuple[str, ...], ...]:
 
 def _say_pictures(folder: Path, say: Say) -> None:
     found = [path for names in _PICTURES for path in sorted(folder.glob(names))]
-    say("\n".join(["", "pages and pictures to open:", *(f"  {path}" for path in found)]))
+    if found:
+        say("\n".join(["", "pages and pictures to open:", *(f"  {path}" for path in found)]))
