@@ -1,4 +1,4 @@
-"""The commands that the demo runs, as a user would type them, and the pages and pictures that it ends with."""
+"""The commands that the demo runs, as a user would type them, and what it ends with: pages and pictures."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

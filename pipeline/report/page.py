@@ -19,7 +19,7 @@ from pipeline.errors import Code, ConfigError
 from pipeline.escape import printable
 from pipeline.report.charts import area, outline
 from pipeline.report.collect import NO_SPLIT, Findings, Histogram, collect
-from pipeline.report.pictures import choose_shown, read_strips
+from pipeline.report.pictures import STEPS, choose_shown, read_strips
 from pipeline.report.samples import SampleFigures
 from pipeline.split.file import write_file
 from pipeline.store import open_store
@@ -62,10 +62,10 @@ def render(findings: Findings) -> str:
     store = findings.store
     odd, by_class = choose_shown(findings.samples, store.header.classes)
     shown = [*odd, *(sample for held in by_class.values() for sample in held)]
-    environment = _environment()
-    script = environment.get_template("script.js").render()
+    templates = environment()
+    script = templates.get_template("script.js").render()
     window = store.header.recipe.get("window")
-    return environment.get_template("page.html").render(
+    return templates.get_template("page.html").render(
         found=findings,
         store=store,
         header=store.header,
@@ -75,6 +75,7 @@ def render(findings: Findings) -> str:
         shown=len({sample.index for sample in shown}),
         rows=findings.samples[:MOST_ROWS],
         quarantined=findings.quarantined[:MOST_QUARANTINED],
+        steps=min(STEPS, store.header.shape[0]),
         word="slice" if store.header.recipe["type"] == "nifti" else "frame",
         recipe={name: json.dumps(value) for name, value in store.header.recipe.items()},
         marks=_marks(findings.limits, window),
@@ -85,8 +86,9 @@ def render(findings: Findings) -> str:
     )
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """The templates of the page, with what they call."""
+    made = Environment(
         loader=PackageLoader("pipeline.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -94,9 +96,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    environment.filters |= {"number": number, "share": share, "spark": _spark, "mean": _mean}
-    environment.globals |= {"area": area, "outline": outline, "CHART": CHART, "NO_SPLIT": NO_SPLIT}
-    return environment
+    made.filters |= {"number": number, "share": share, "spark": _spark, "mean": _mean}
+    made.globals |= {"area": area, "outline": outline, "CHART": CHART, "NO_SPLIT": NO_SPLIT}
+    return made
 
 
 def _shown(value: Any) -> Any:
