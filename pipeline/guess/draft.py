@@ -25,6 +25,7 @@ from pipeline.readers.reading import SourceType
 from pipeline.sources import Listing, list_samples
 
 EXAMPLE_CLASSES = ("first class", "second class")
+SHOWN_CLASSES = 8
 TABLE_COLUMNS = {"id": "FileName", "label": "Label", "group": "Group"}
 
 
@@ -224,8 +225,9 @@ def _lines(
         yield f"wrote {catalog}; correct its `classes`, then run `viptt check`"
         return
     counts = Counter(guess.classes[sample.label] for sample in listing.samples)
-    said = ", ".join(f"{counts[label]} of {label}" for label in guess.classes[:8])
-    yield f"classes: {len(guess.classes)} ({said}{' …' if len(counts) > 8 else ''})"
+    shown = [f"{label} ({counts[label]})" for label in guess.classes[:SHOWN_CLASSES]]
+    more = f" and {len(guess.classes) - len(shown)} more" if len(guess.classes) > len(shown) else ""
+    yield f"classes, with their samples: {', '.join(shown)}{more}"
     option = ""
     if listing.quarantined:
         option = " --allow-missing"
