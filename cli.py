@@ -197,14 +197,16 @@ def split(names: tuple[str, ...], **options: Any) -> int:
 @main.command()
 @click.argument("name", metavar="DATASET")
 @click.option("--out", type=shared.FILE, help="The page.  [default: NAME.report.html beside the store]")
+@click.option("--cards", is_flag=True, help="Also a dataset card, Croissant metadata and a table of samples.")
 @console.common
-def report(name: str, out: Path | None) -> int:
+def report(name: str, out: Path | None, cards: bool) -> int:
     """Write one HTML page about a store: pictures, histograms, balance, leaks, and what looks odd."""
     from pipeline.report import write_report
 
     (dataset,) = _datasets((name,))
-    page = write_report(dataset, out)
-    console.emit({"dataset": name, "page": str(page)}, f"{name}: open {page} in a browser")
+    page, *others = map(str, write_report(dataset, out, cards=cards))
+    console.say_lines(f"{name}: wrote {path}" for path in others)
+    console.emit({"dataset": name, "page": page, "cards": others}, f"{name}: open {page} in a browser")
     return 0
 
 

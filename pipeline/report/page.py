@@ -6,7 +6,9 @@ lets nothing run but the one script whose hash it names.
 
 import base64
 import hashlib
+import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from pipeline import __version__
 from pipeline.catalog.schema import Dataset
 from pipeline.errors import Code, ConfigError
 from pipeline.escape import printable
+from pipeline.report.cards import card_context, croissant_json, samples_csv
 from pipeline.report.charts import area, outline
 from pipeline.report.collect import NO_SPLIT, Findings, Histogram, collect
 from pipeline.report.pictures import STEPS, choose_shown, read_strips
@@ -32,17 +35,32 @@ CHART = (320, 100)
 SPARK = (64, 16)
 
 
-def write_report(dataset: Dataset, out: Path | None) -> Path:
-    """Write the page about a dataset's store, by default beside the store; returns its path.
+def write_report(dataset: Dataset, out: Path | None, *, cards: bool = False) -> tuple[Path, ...]:
+    """Write the page about a dataset's store, by default beside the store; returns what was written.
+
+    With ``cards`` also the dataset card, Croissant metadata and the table of samples, beside the page. People
+    fill them in, so they are never replaced.
 
     Raises IntegrityError if there is no store or it is damaged, ConfigError if a file that is no such page
-    is in the place of the page, ResourceError if it cannot be written.
+    is in the place of the page, or any file in that of a card, ResourceError if one cannot be written.
     """
-    path = out or dataset.store.with_name(f"{dataset.store.name.removesuffix('.zarr')}.report.html")
-    _require_own(path)
-    findings = collect(dataset, open_store(dataset.store))
-    write_file(path, render(findings).encode("utf-8", "surrogateescape"))
-    return path
+    name = dataset.store.name.removesuffix(".zarr")
+    page = out or dataset.store.with_name(f"{name}.report.html")
+    card, metadata, table = (
+        page.with_name(f"{name}.{end}") for end in ("card.md", "croissant.json", "samples.csv")
+    )
+    _require_own(page)
+    for path in (card, metadata, table) if cards else ():
+        _require_new(path)
+    found = collect(dataset, open_store(dataset.store))
+    texts = {page: render(found).encode("utf-8", "surrogateescape")}
+    if cards:
+        text = environment().get_template("card.md").render(card_context(found))
+        texts |= {card: text.encode("utf-8", "surrogateescape")}
+        texts |= {metadata: croissant_json(found, table), table: samples_csv(found)}
+    for path, content in texts.items():
+        write_file(path, content)
+    return tuple(texts)
 
 
 def _require_own(path: Path) -> None:
@@ -55,6 +73,11 @@ def _require_own(path: Path) -> None:
     if not ours:
         remedy = "name another file with `--out`"
         raise ConfigError.of(path, Code.OUT_EXISTS, "it is there and is no page of `viptt report`", remedy)
+
+
+def _require_new(path: Path) -> None:
+    if path.exists():
+        raise ConfigError.of(path, Code.OUT_EXISTS, "it is there already", "remove it, or use `--out`")
 
 
 def render(findings: Findings) -> str:
@@ -96,7 +119,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    made.filters |= {"number": number, "share": share, "spark": _spark, "mean": _mean}
+    made.filters |= {"number": number, "share": share, "spark": _spark, "mean": _mean, "md": markdown}
     made.globals |= {"area": area, "outline": outline, "CHART": CHART, "NO_SPLIT": NO_SPLIT}
     return made
 
@@ -104,6 +127,12 @@ def environment() -> Environment:
 def _shown(value: Any) -> Any:
     """Every text that the page shows, without what could turn the direction of writing."""
     return printable(value, keep="\n") if type(value) is str else value
+
+
+def markdown(text: str) -> str:
+    """A text in one line, in which nothing has a meaning to Markdown or HTML."""
+    plain = html.escape(" ".join(printable(str(text)).split()), quote=False)
+    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", plain)
 
 
 def _policy(script: str) -> str:

@@ -1,11 +1,14 @@
 """`viptt report` as a command: where the page goes, what stops it, and how large it may become."""
 
+import csv
+import hashlib
 import json
 import re
 import time
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from cli import main
@@ -43,7 +46,7 @@ def test_the_page_lies_beside_the_store_and_is_replaced(ct):
 def test_it_goes_where_it_is_told_and_replaces_nothing_else(ct, tmp_path):
     out = tmp_path / "pages/look.html"
     result = viptt("report", "ct", "--catalog", ct, "--out", out, "--json")
-    assert json.loads(result.stdout) == {"dataset": "ct", "page": str(out)}
+    assert json.loads(result.stdout) == {"dataset": "ct", "page": str(out), "cards": []}
     out.write_text("<html>my own page</html>")
     result = viptt("report", "ct", "--catalog", ct, "--out", out)
     assert (result.exit_code, out.read_text()) == (2, "<html>my own page</html>")
@@ -100,6 +103,52 @@ def test_clips_have_frames_and_gray_levels(tmp_path, video_dataset):
     assert "frame 3 of 5" in page
     assert " HU;" not in page
     assert "mjpeg" in page
+
+
+# --- cards --------------------------------------------------------------------------------------
+
+
+def test_the_metadata_describes_the_table_of_samples(ct):
+    result = viptt("report", "ct", "--catalog", ct, "--cards", "--json")
+    card, metadata, table = map(Path, json.loads(result.stdout)["cards"])
+    document = json.loads(metadata.read_text())
+    (file, store) = document["distribution"]
+    (records,) = document["recordSet"]
+    assert file["sha256"] == hashlib.sha256(table.read_bytes()).hexdigest()
+    assert file["contentUrl"] == table.name == "ct.samples.csv"
+    assert store["includes"] == "ct.zarr/**"
+    with table.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    assert [field["source"]["extract"]["column"] for field in records["field"]] == list(rows[0])
+    splits = json.loads((ct.parent / "splits/ct.json").read_text())["splits"]
+    for row, stored in zip(rows, open_store(ct.parent / "cache/ct.zarr").rows, strict=True):
+        assert (row["id"], row["source_sha256"], row["sha256"]) == (
+            stored.id,
+            stored.source_sha256,
+            stored.sha256,
+        )
+        assert row["id"] in splits[row["split"]]
+        assert float(row["lowest"]) == json.loads(stored.statistics)["min"]
+    assert "| Infiltrative | 3 | 3 |" in card.read_text()
+    assert yaml.safe_load(card.read_text().split("---")[1])["pretty_name"] == "ct"
+
+
+def test_cards_are_never_replaced(ct):
+    assert viptt("report", "ct", "--catalog", ct, "--cards").exit_code == 0
+    card = ct.parent / "cache/ct.card.md"
+    card.write_text("filled in")
+    result = viptt("report", "ct", "--catalog", ct, "--cards")
+    assert (result.exit_code, card.read_text()) == (2, "filled in")
+    assert viptt("report", "ct", "--catalog", ct).exit_code == 0
+
+
+def test_names_mean_nothing_in_a_card(tmp_path, ct_dataset):
+    catalog = ct_dataset(tmp_path, scans=4, classes=("a|b", "*c* <img>"))
+    assert viptt("build", "--scheduler", "sync", "--catalog", catalog).exit_code == 0
+    assert viptt("report", "ct", "--catalog", catalog, "--cards").exit_code == 0
+    card = (tmp_path / "cache/ct.card.md").read_text()
+    assert r"| a\|b | 2 |" in card
+    assert r"| \*c\* &lt;img&gt; | 2 |" in card
 
 
 @pytest.mark.slow
