@@ -10,6 +10,8 @@ from pipeline.readers.reading import SourceType
 from pipeline.sources.discover import Found, count_suffixes, find_files, find_stacks, stem_of
 from pipeline.sources.labels import other_type
 
+TYPES = ("nifti", "video", "frames")  # whose sources can be told from their names
+
 
 @dataclass(frozen=True)
 class Inventory:
@@ -53,7 +55,7 @@ def take_inventory(folder: Path) -> Inventory:
         raise ConfigError.of(folder, Code.NO_FOLDER, "there is no such folder", "name the folder of sources")
     if printable(str(folder)) != str(folder):
         raise ConfigError.of(folder, Code.BAD_NAME, "its name holds a control character", "rename it")
-    found = {name: _found(folder, source) for name, source in SOURCE_TYPES.items()}
+    found = {name: _found(folder, SOURCE_TYPES[name]) for name in TYPES}
     counts = {name: len(item.sources) for name, item in found.items()}
     best = max(counts, key=lambda name: counts[name])  # of equal counts the first
     if counts[best] < 2:
@@ -72,7 +74,7 @@ def _too_few(folder: Path, found: Found) -> ConfigError:
     there = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in suffixes.items())
     reason = f"{len(found.sources)} sources of a known type"
     reason += f"; there are {there}" if there else ""
-    types = ", ".join(SOURCE_TYPES)
+    types = ", ".join(TYPES)
     remedy = next(filter(None, map(other_type, suffixes)), f"name a folder with sources of type {types}")
     if any(suffix in SOURCE_TYPES["frames"].suffixes for suffix in suffixes):
         remedy = "put the pictures of each stack into a folder of its own, below this one"
