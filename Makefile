@@ -9,7 +9,7 @@ READY := $(VENV)/ready
 
 help:
 	@echo "make setup   virtual environment with the pinned versions"
-	@echo "make demo    generate data, then check, build, split, train, evaluate"
+	@echo "make demo    generate data, then check, build, split, train, evaluate, report"
 	@echo "make unit    the tests without TensorFlow and other processes: under a minute"
 	@echo "make test    all tests but the slow ones"
 	@echo "make slow    the tests that take longer"

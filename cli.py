@@ -49,6 +49,30 @@ def _datasets(names: tuple[str, ...]) -> "tuple[Dataset, ...]":
 
 
 @main.command()
+@click.argument("folder", metavar="FOLDER", type=shared.FOLDER)
+@console.common
+def init(folder: Path) -> int:
+    """Look at a folder of scans, clips or pictures, and write a catalog for it, with what was guessed."""
+    from pipeline.guess import as_json, write_catalog
+
+    draft = write_catalog(folder, console.settings().catalog)
+    console.say_lines(draft.lines)
+    console.emit(as_json(draft), "")
+    return 0
+
+
+@main.command()
+@console.common
+def doctor() -> int:
+    """Say what this machine offers, what is missing, and how to get it."""
+    from pipeline.doctor import examine, findings_json, findings_text
+
+    found = examine(console.settings().catalog)
+    console.emit(findings_json(found), findings_text(found))
+    return 0
+
+
+@main.command()
 @shared.DATASETS
 @click.option("--deep", is_flag=True, help="Read every byte, in workers as a build does.")
 @shared.reading
@@ -72,27 +96,7 @@ def check(names: tuple[str, ...], deep: bool, workers: int | None, **limits: Any
 
 @main.command()
 @shared.DATASETS
-@shared.WORKERS
-@click.option(
-    "--scheduler",
-    default="local",
-    show_default=True,
-    metavar="local|threads|sync|tcp://HOST:PORT",
-    help="Where to run: processes or threads on this machine, this process alone, or a Dask cluster.",
-)
-@click.option("--dry-run", is_flag=True, help="Say what would be done.")
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first samples, by id.")
-@click.option(
-    "--max-bad",
-    type=console.FiniteRange(0, 1),
-    default=1.0,
-    show_default=True,
-    help="Publish nothing if more than this fraction of the sources is bad.",
-)
-@click.option("--strict", is_flag=True, help="Publish nothing if any source is bad: --max-bad 0.")
-@shared.TIMEOUT
-@shared.MEMORY_LIMIT
-@shared.ALLOW_MISSING
+@shared.building
 @console.common
 def build(
     names: tuple[str, ...], workers: int | None, dry_run: bool, strict: bool, max_bad: float, **given: Any
@@ -175,18 +179,7 @@ def verify(names: tuple[str, ...], quick: bool, repair: bool, strict: bool) -> i
 
 @main.command()
 @shared.DATASETS
-@click.option("--check", is_flag=True, help="Find leaks in the split that is there; write nothing.")
-@click.option(
-    "--export", metavar="FORMAT", help="Write the split that is there as nnunet, ucf, covidx, monai or csv."
-)
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for --export.")
-@click.option("--import", "given", type=click.Path(path_type=Path), help="Take the lists from a file.")
-@click.option("--folds", type=click.IntRange(min=2), help="Number of equal folds.  [default: the catalog's]")
-@click.option(
-    "--fold", type=click.IntRange(min=0), help="Number of the fold that validates; the others train."
-)
-@click.option("--force", is_flag=True, help="Replace a split, or exported lists, that are there.")
-@shared.STALE_OK
+@shared.splitting
 @console.common
 def split(names: tuple[str, ...], **options: Any) -> int:
     """Divide stores into train, val and test, stratified and grouped, and write the split files."""
@@ -199,6 +192,22 @@ def split(names: tuple[str, ...], **options: Any) -> int:
     console.tell_problems(problems)
     console.emit(splits.updates_json(updates), splits.updates_text(updates))
     return DAMAGED if problems else 0
+
+
+@main.command()
+@click.argument("name", metavar="DATASET")
+@click.option("--out", type=shared.FILE, help="The page.  [default: NAME.report.html beside the store]")
+@click.option("--cards", is_flag=True, help="Also a dataset card, Croissant metadata and a table of samples.")
+@console.common
+def report(name: str, out: Path | None, cards: bool) -> int:
+    """Write one HTML page about a store: pictures, histograms, balance, leaks, and what looks odd."""
+    from pipeline.report import write_report
+
+    (dataset,) = _datasets((name,))
+    page, *others = map(str, write_report(dataset, out, cards=cards))
+    console.say_lines(f"{name}: wrote {path}" for path in others)
+    console.emit({"dataset": name, "page": page, "cards": others}, f"{name}: open {page} in a browser")
+    return 0
 
 
 _RUN = click.argument("run", type=shared.FOLDER)

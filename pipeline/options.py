@@ -1,6 +1,6 @@
-"""Options of the command line that several commands share."""
+"""Options of the command line: those that several commands share, and the long lists of some."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,9 +39,66 @@ STALE_OK = click.option(
 )
 BATCH_SIZE = click.option("--batch-size", type=click.IntRange(min=1), default=2, show_default=True)
 
+_BUILDING = (
+    WORKERS,
+    click.option(
+        "--scheduler",
+        default="local",
+        show_default=True,
+        metavar="local|threads|sync|tcp://HOST:PORT",
+        help="Where to run: processes or threads on this machine, this process alone, or a Dask cluster.",
+    ),
+    click.option("--dry-run", is_flag=True, help="Say what would be done."),
+    click.option("--limit", type=click.IntRange(min=1), help="Only the first samples, by id."),
+    click.option(
+        "--max-bad",
+        type=console.FiniteRange(0, 1),
+        default=1.0,
+        show_default=True,
+        help="Publish nothing if more than this fraction of the sources is bad.",
+    ),
+    click.option("--strict", is_flag=True, help="Publish nothing if any source is bad: --max-bad 0."),
+    TIMEOUT,
+    MEMORY_LIMIT,
+    ALLOW_MISSING,
+)
+_SPLITTING = (
+    click.option("--check", is_flag=True, help="Find leaks in the split that is there; write nothing."),
+    click.option(
+        "--export",
+        metavar="FORMAT",
+        help="Write the split that is there as nnunet, ucf, covidx, monai or csv.",
+    ),
+    click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for --export."),
+    click.option("--import", "given", type=click.Path(path_type=Path), help="Take the lists from a file."),
+    click.option(
+        "--folds", type=click.IntRange(min=2), help="Number of equal folds.  [default: the catalog's]"
+    ),
+    click.option(
+        "--fold", type=click.IntRange(min=0), help="Number of the fold that validates; the others train."
+    ),
+    click.option("--force", is_flag=True, help="Replace a split, or exported lists, that are there."),
+    STALE_OK,
+)
+
 
 def reading(command: Command) -> Command:
     """Give a command the options of the workers that read sources."""
-    for option in (MEMORY_LIMIT, TIMEOUT, WORKERS):
+    return _with(command, (WORKERS, TIMEOUT, MEMORY_LIMIT))
+
+
+def building(command: Command) -> Command:
+    """Give a command the options of a build."""
+    return _with(command, _BUILDING)
+
+
+def splitting(command: Command) -> Command:
+    """Give a command the options of a split."""
+    return _with(command, _SPLITTING)
+
+
+def _with(command: Command, options: Iterable[Callable[[Command], Command]]) -> Command:
+    # click lists first what was added last.
+    for option in reversed(list(options)):
         command = option(command)
     return command

@@ -30,14 +30,20 @@ HOMES = {
     "regex": {"pipeline/catalog/patterns.py"},
     "nibabel": {"pipeline/readers/nifti.py", "pipeline/readers/orientation.py", "pipeline/demo/scans.py"},
     "isal": {"pipeline/readers/nifti.py"},
-    "av": {"pipeline/readers/video.py", "pipeline/readers/video_frames.py"},
+    "av": {
+        "pipeline/readers/video.py",
+        "pipeline/readers/video_frames.py",
+        "pipeline/doctor/software.py",
+    },
     "cv2": {
         "pipeline/readers/picture_file.py",
         "pipeline/readers/video_frames.py",
         "pipeline/crop.py",
         "pipeline/ssim.py",
         "pipeline/demo/clips.py",
+        "pipeline/report/pictures.py",
     },
+    "jinja2": {"pipeline/report/page.py"},
     "scipy": {"pipeline/siz.py", "model/paired.py"},
     "zarr": {"pipeline/store/layout.py", "pipeline/store/open.py"},
     "google_crc32c": {"pipeline/store/chunks.py"},
@@ -81,6 +87,9 @@ BELOW = {
     "console": GROUND,
     "options": {"console"},
     "demo": GROUND | {"readers"},
+    "doctor": GROUND | {"catalog", "readers"},
+    "guess": GROUND | {"catalog", "readers", "sources"},
+    "report": GROUND | {"catalog", "freshness", "readers", "sources", "split", "store"},
 }
 MAX_FUNCTION_LINES, MAX_FILE_LINES, MEDIAN_FUNCTION_LINES = 40, 400, 10
 MAX_COMMAND_LINES = 450  # of cli.py: options, one call, one rendering that lives beside the result

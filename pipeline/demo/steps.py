@@ -1,4 +1,4 @@
-"""The commands that the demo runs, as a user would type them, and the pictures that it ends with."""
+"""The commands that the demo runs, as a user would type them, and what it ends with: pages and pictures."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +15,8 @@ _TRAINING = (
     *("--model", "viptt-net-small", "--weights", "none", "--optimizer", "adam", "--learning-rate", "0.0005"),
     *("--batch-size", "4", "--plateau-patience", "24", "--stop-patience", "24"),
 )
-_PICTURES = ("curves.png", "confusion.png")
+_REPORTS = (("report", "demo_clips"), ("report", "demo_ct"))
+_PICTURES = ("cache/*.report.html", "runs/*/curves.png", "runs/*/confusion.png")
 
 
 def run_demo(
@@ -32,14 +33,14 @@ def run_demo(
 
     `viptt` runs one command, given as its arguments, and returns its exit code; `say` gets messages. `seed`
     decides the sources and the networks' first weights. `scans` and `groups` are as in `write_demo`. Without
-    `training` the chain ends with the stores, and needs no TensorFlow.
+    `training` nothing is learned, and TensorFlow is not needed.
 
     Returns the exit code of the first command that fails, else 0. Raises ConfigError if `folder` is not
     empty, ResourceError if a clip cannot be written.
     """
     say(f"writing generated scans and clips into {folder}")
     catalog = write_demo(folder, seed=seed, scans=scans, groups=groups)
-    for command in (*_PREPARE, *(_learn(folder, seed) if training else ())):
+    for command in (*_PREPARE, *(_learn(folder, seed) if training else ()), *_REPORTS):
         say(f"\n$ viptt {' '.join(command)}")
         code = viptt((*command, "--catalog", str(catalog)))
         if code:
@@ -62,6 +63,6 @@ def _learn(folder: Path, seed: int) -> tuple[tuple[str, ...], ...]:
 
 
 def _say_pictures(folder: Path, say: Say) -> None:
-    pictures = sorted(path for name in _PICTURES for path in folder.glob(f"runs/*/{name}"))
-    if pictures:
-        say("\n".join(["", "pictures to open:", *(f"  {path}" for path in pictures)]))
+    found = [path for names in _PICTURES for path in sorted(folder.glob(names))]
+    if found:
+        say("\n".join(["", "pages and pictures to open:", *(f"  {path}" for path in found)]))

@@ -30,11 +30,12 @@ def test_the_demo_learns_and_names_its_pictures(tmp_path: Path) -> None:
     scores = json.loads((tmp_path / "demo/runs/ct/metrics.json").read_text())["scores"]
     assert scores["samples"] >= 20
     assert scores["kappa"] >= 0.8
-    pictures = [Path(line.strip()) for line in result.stderr.split("pictures to open:\n")[1].splitlines()]
-    assert {(path.parent.name, path.name) for path in pictures} == {
-        (run, name) for run in ("clips", "ct") for name in ("curves.png", "confusion.png")
-    }
-    assert all(path.is_file() for path in pictures)
+    opened = [Path(line.strip()) for line in result.stderr.split("pictures to open:\n")[1].splitlines()]
+    assert [(path.parent.name, path.name) for path in opened] == [
+        *(("cache", f"demo_{name}.report.html") for name in ("clips", "ct")),
+        *((run, name) for name in ("curves.png", "confusion.png") for run in ("clips", "ct")),
+    ]
+    assert all(path.is_file() for path in opened)
 
 
 @pytest.mark.slow
