@@ -58,8 +58,8 @@ def labels_of(labels: Sequence[int], names: Sequence[str]) -> NDArray[np.int64]:
     np.maximum.at(last, of_row, found)
     mixed = [str(name) for name in unique[first != last]]
     if mixed:
-        reason = f"their slices have different classes: {some(mixed, 'name')}"
-        raise ConfigError.of("labels", "mixed-labels", reason, "judge single slices, or group by scan")
+        reason = f"their samples have different classes: {some(mixed, 'name')}"
+        raise ConfigError.of("labels", "mixed-labels", reason, "judge single samples, or group by scan")
     return first
 
 

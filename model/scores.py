@@ -12,6 +12,7 @@ made says ``model.intervals``: accuracy, precision, recall and specificity are s
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,6 +146,33 @@ def score(
         macro={kind: found[f"macro {kind}", -1] for kind in OF_CLASSES},
         confusion=tuple(tuple(int(count) for count in row) for row in counts),
     )
+
+
+def as_json(scores: Scores) -> dict[str, Any]:
+    """The scores for metrics.json: ``accuracy`` is a number, ``f1[class]`` and its like are, too.
+
+    ``intervals`` holds the bounds of each that is defined, under "accuracy", "macro f1", "f1 CLASS".
+    """
+    whole = {
+        "accuracy": scores.accuracy,
+        "kappa": scores.kappa,
+        "calibration_error": scores.calibration_error,
+    }
+    means = {f"macro {kind}": score for kind, score in scores.macro.items()}
+    each = {f"{kind} {name}": of[kind] for kind in OF_CLASSES for name, of in scores.per_class.items()}
+    return {
+        "samples": scores.samples,
+        "groups": scores.groups,
+        **{name: score.value for name, score in whole.items()},
+        **{kind: {name: of[kind].value for name, of in scores.per_class.items()} for kind in OF_CLASSES},
+        "macro": {kind: score.value for kind, score in scores.macro.items()},
+        "confusion": [list(row) for row in scores.confusion],
+        "intervals": {
+            name: [score.low, score.high]
+            for name, score in {**whole, **means, **each}.items()
+            if score.value is not None
+        },
+    }
 
 
 class _Judge:
