@@ -391,11 +391,12 @@ def _predict_files(
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=shared.FOLDER)
 @console.common
 def compare(runs: tuple[Path, ...]) -> int:
-    """Show evaluated runs side by side, with the paper's tables."""
+    """Show runs side by side, beside papers on the same classes; of two runs, whether one is better."""
     from model import compare as comparison
+    from model import compare_text
 
-    rows = comparison.compare(runs)
-    console.emit({"runs": [asdict(row) for row in rows]}, comparison.comparison_table(rows))
+    found = comparison.compare(runs)
+    console.emit(comparison.as_json(found), compare_text.text(found))
     return 0
 
 

@@ -39,12 +39,14 @@ def draw_curves(path: Path, history: Sequence[Mapping[str, float]], title: str) 
         for axes, (name, label, limits) in zip(figure.subplots(1, 2), PANELS, strict=True):
             for colour, (prefix, split, dashes) in zip(COLOURS, LINES, strict=False):
                 values = [row[prefix + name] for row in history]
-                axes.plot(epochs, values, dashes, marker=".", color=colour, label=split)
+                # Not clipped: a perfect accuracy lies on the frame.
+                axes.plot(epochs, values, dashes, marker=".", color=colour, label=split, clip_on=False)
             axes.axvline(best["epoch"], color="grey", linewidth=0.8, linestyle=":")
             marked = (best["epoch"], best[f"val_{name}"])
-            axes.plot(*marked, "o", color="black", fillstyle="none", markersize=10, label=_best_text(best))
+            ring = {"color": "black", "fillstyle": "none", "markersize": 10, "clip_on": False}
+            axes.plot(*marked, "o", label=_best_text(best), **ring)
             axes.set(xlabel="epoch", ylabel=label, xlim=(min(epochs) - 0.5, max(epochs) + 0.5), ylim=limits)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             axes.legend(frameon=False)
         figure.suptitle(title, fontsize=11)
 

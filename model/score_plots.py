@@ -22,6 +22,7 @@ Float = NDArray[np.floating]
 Int64 = NDArray[np.int64]
 DASHES = ("-", "--", "-.", ":")
 READABLE = 30  # classes: beyond, numbers in the cells of a matrix would not be readable
+AREAS = {"auc": "AUC", "average_precision": "av. precision"}
 SQUARE = {"xlim": (-0.02, 1.02), "ylim": (-0.02, 1.02), "aspect": "equal"}
 
 
@@ -71,7 +72,7 @@ def draw_confusion(
 def _write_cells(axes: Axes, matrix: Int64, share: Float) -> None:
     for (row, column), count in np.ndenumerate(matrix):
         colour = "white" if share[row, column] > 55 else "black"
-        text = f"{count}\n{share[row, column]:.0f} %" if matrix[row].any() else "0"
+        text = f"{count}\n{share[row, column]:.0f} %" if count else "0"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
 
 
@@ -94,8 +95,16 @@ def draw_precision_recall(
     def draw(axes: Axes) -> None:
         axes.set(xlabel="recall (sensitivity)", ylabel="precision")
 
-    curves = _curves(precision_recall, truth, probabilities)
+    curves = [curve and _steps(curve) for curve in _curves(precision_recall, truth, probabilities)]
     return _draw_of_classes(path, scores, "average_precision", curves, draw, title)
+
+
+def _steps(curve: Curve) -> Curve:
+    """The points where recall rises: the area under their steps is the average precision."""
+    rises = np.append(curve.x[1:] != curve.x[:-1], True)
+    x, y, threshold = (column[rises] for column in (curve.x, curve.y, curve.threshold))
+    # The curve's last point, precision 1 where nothing is predicted, is a convention and no measurement.
+    return Curve(x, np.append(y[:-1], y[-2]), threshold)
 
 
 def _curves(
@@ -121,7 +130,6 @@ def _draw_of_classes(
             axes.plot(
                 curve.x if curve else [],
                 curve.y if curve else [],
-                # Precision between two points is that of the later one, as average precision counts it.
                 drawstyle="steps-post" if area == "average_precision" else "default",
                 color=COLOURS[index % len(COLOURS)],
                 linestyle=DASHES[index % len(DASHES)],
@@ -129,11 +137,13 @@ def _draw_of_classes(
             )
         draw_axes(axes)
         axes.set(**SQUARE)
-        heading = {"auc": "class, area under the curve", "average_precision": "class, average precision"}
-        axes.legend(title=heading[area], loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
-        axes.set_title(f"{title}, mean {_with_interval(scores.macro[area])}", fontsize=11)
+        axes.set_anchor("W")
+        axes.legend(title=f"class, {AREAS[area]}", loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+        axes.set_title(
+            f"{title}, mean {AREAS[area]} {_with_interval(scores.macro[area])}", fontsize=11, loc="left"
+        )
 
-    return save_figure(path, (8, 5), draw)
+    return save_figure(path, (7.6, 5), draw)
 
 
 def draw_reliability(

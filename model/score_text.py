@@ -21,7 +21,7 @@ COLUMNS = {
 }
 WHOLE = (
     ("accuracy", "share of samples that are right"),
-    ("kappa", "agreement beyond chance; guessing gives 0"),
+    ("kappa", "agreement beyond chance, 0 is guessing"),
     ("calibration_error", "how far probability is from share right"),
 )
 LEGEND = """\
@@ -40,14 +40,17 @@ def text(evaluation: "Evaluation") -> str:
     scores, classes = evaluation.scores, list(evaluation.scores.per_class)
     belong = f" in {scores.groups} groups" if scores.groups < scores.samples else ""
     samples = f"{scores.samples} sample{'s' * (scores.samples != 1)}{belong}"
-    title = f"{evaluation.run} on {evaluation.dataset}, split {evaluation.split}: {samples}"
+    title = _wrapped(f"{evaluation.run} on {evaluation.dataset}, split {evaluation.split}: {samples}")
     blocks = [title, _whole(scores), _of_classes(scores), LEGEND, _confusion(scores.confusion, classes)]
     return "\n\n".join([*blocks, *_levels(evaluation)])
 
 
 def files_text(evaluation: "Evaluation") -> str:
     """Which files were written, and where."""
-    line = f"written into {evaluation.run}: {', '.join(evaluation.files)}"
+    return _wrapped(f"written into {evaluation.run}: {', '.join(evaluation.files)}")
+
+
+def _wrapped(line: str) -> str:
     return fill(line, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
@@ -106,8 +109,8 @@ def _levels(evaluation: "Evaluation") -> list[str]:
         ]
         lines.append(f"{name:24}{scores.samples:>6}   {''.join(cells)}".rstrip())
     if evaluation.background:
-        suspicious = "the sample that speaks most for a finding decides for its group"
-        lines.append(f"most suspicious: {suspicious};\nno finding is {evaluation.background!r}")
+        suspicious = "the sample that speaks most for a finding decides"
+        lines.append(f"most suspicious: {suspicious};\nno finding is the class {evaluation.background}")
     else:
         lines.append("Name the class without a finding by `--background CLASS` for a second rule.")
     return ["\n".join(lines)]
