@@ -5,7 +5,7 @@ Scores are fractions, None where one is not known or not defined. Importing this
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -191,12 +191,17 @@ def pair(first: Judged, second: Judged, groups: Sequence[str], classes: int) -> 
 
 
 def _judged(entry: Entry, classes: Sequence[str]) -> Judged:
-    """The predictions of a run by id; raises IntegrityError if they are not those that were scored."""
+    """The predictions of a run by id, as indices into ``classes``.
+
+    Raises IntegrityError if they are not those that were scored.
+    """
     path = Path(entry.folder, PREDICTIONS)
-    # The columns are in the order of the run's own classes; names tell them apart.
-    found = read_table(path, classes).in_order_of_ids()
-    right = float(np.mean(found.truth == found.predicted)) if found.ids else None
-    if len(found.ids) != entry.samples or right is None or abs(right - (entry.accuracy or 0)) > 1e-9:
+    found = read_table(path, entry.classes).in_order_of_ids()
+    counts = scores.confusion(found.truth, found.predicted, len(classes)).tolist()
+    document = _read_metrics(Path(entry.folder, METRICS)) or {}
+    if counts != document["scores"].get("confusion"):
         reason = f"it does not agree with {METRICS}"
         raise IntegrityError.of(path, "metrics-damaged", reason, AGAIN)
-    return found
+    # The other run may have the same classes in another order.
+    position = np.array([classes.index(name) for name in entry.classes])
+    return replace(found, truth=position[found.truth], predicted=position[found.predicted])

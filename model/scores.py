@@ -67,6 +67,17 @@ def confusion(truth: Int64, predicted: Int64, classes: int) -> Int64:
     return counts
 
 
+def cells(truth: Int64, predicted: Int64, classes: int) -> Float64:
+    """Which cell of the confusion matrix each sample is in: 0 and 1, (n, classes²).
+
+    Weights (k, n) times this are the confusion matrices of k weighted data sets.
+    """
+    # Not `np.eye(classes**2)[…]`: of 101 classes that takes 800 MB.
+    found = np.zeros((len(truth), classes**2))
+    found[np.arange(len(truth)), truth * classes + predicted] = 1
+    return found
+
+
 def accuracy(counts: NDArray[np.generic]) -> Float64:
     """The share on the diagonal of confusion matrices (…, c, c)."""
     return _ratio(np.trace(counts, axis1=-2, axis2=-1), counts.sum(axis=(-2, -1)))
@@ -183,7 +194,7 @@ class _Judge:
         self.predicted: Int64 = probabilities.argmax(axis=1)
         self.classes = probabilities.shape[1]
         self._ranked = [Ranked(truth == label, row) for label, row in enumerate(probabilities.T)]
-        self._cells = np.eye(self.classes**2)[truth * self.classes + self.predicted]  # (n, c·c)
+        self._cells = cells(truth, self.predicted, self.classes)
 
     @property
     def names(self) -> list[tuple[str, int]]:
