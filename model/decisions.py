@@ -49,7 +49,7 @@ def by_any(probabilities: NDArray[np.floating], names: Sequence[str], *, backgro
     return _grouped(probabilities, names, most_suspicious)
 
 
-def labels_of(labels: Sequence[int], names: Sequence[str]) -> NDArray[np.int64]:
+def labels_of(labels: Sequence[int] | NDArray[np.int64], names: Sequence[str]) -> NDArray[np.int64]:
     """The class of each name, names sorted; raises ConfigError where rows of one name have several."""
     found = np.asarray(labels, np.int64)
     unique, of_row = np.unique(np.asarray(names), return_inverse=True)

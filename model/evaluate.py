@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from model import judged, scores
 from model.curves import Reliability, reliability
-from model.levels import Level, background_of, levels
+from model.levels import Level, background_of, consistent, levels
 from model.loading import load_network
 from model.predict import probabilities
 from model.run_folder import METRICS, PREDICTIONS, WEIGHTS, Config, describe, read_history, write_json
@@ -92,13 +92,11 @@ def _groups(samples: Samples) -> list[str]:
 def _levels(
     samples: Samples, found: NDArray[np.float32], background: int | None, say: Say
 ) -> tuple[Level, ...]:
-    """Decisions for groups; none where the samples of a group have different classes."""
-    classes = samples.store.header.classes
-    try:
-        return levels(samples.labels, found, classes, _groups(samples), unit="group", background=background)
-    except ConfigError as error:
-        say(f"no decisions for groups: {error.problems[0].reason}")
-        return ()
+    """Decisions for what belongs together, from the finest kind of unit to the coarsest."""
+    units, refused = consistent(samples.labels, {"group": _groups(samples)})
+    for line in refused:
+        say(line)
+    return levels(samples.labels, found, samples.store.header.classes, units, background=background)
 
 
 # --- what is written ----------------------------------------------------------------------------

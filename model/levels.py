@@ -1,19 +1,24 @@
-"""Decisions for groups, such as patients, scored beside those for single samples.
+"""Decisions for what belongs together, such as the samples of a patient, scored beside single samples.
 
 Labels and class probabilities of samples in, scores out; no files. ``model.decisions`` has the rules.
-A sample whose name of a group is "" stands for itself.
+``units`` says for each kind of unit, from the finest to the coarsest, which one a sample is of; a sample
+whose unit is "" stands for itself. A rule is applied once per kind, so that in the decision for a patient
+each scan counts once, however many slices it has.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.decisions import by_any, by_mean, labels_of
+from model.decisions import Decisions, by_any, by_mean, labels_of
 from model.scores import Scores, score
 from pipeline.errors import ConfigError
 
+Units = Mapping[str, Sequence[str]]
+Rule = Callable[[NDArray[np.floating], Sequence[str]], Decisions]
 # What data sets call the class of those without a finding, in lower case.
 BACKGROUNDS = ("normal", "healthy", "negative", "background")
 
@@ -41,27 +46,72 @@ def background_of(classes: Sequence[str], given: str | None) -> int | None:
     return list(classes).index(given)
 
 
+def consistent(labels: Sequence[int], units: Units) -> tuple[Units, list[str]]:
+    """The kinds of units that can be decided for, and for each other one a sentence that says why not.
+
+    All samples of a unit must have one class.
+    """
+    usable, refused = {}, []
+    for kind, names in units.items():
+        try:
+            labels_of(labels, _owners(kind, names))
+            usable[kind] = names
+        except ConfigError as error:
+            refused.append(f"no decisions for a {kind}: {error.problems[0].reason}")
+    return usable, refused
+
+
 def levels(
     labels: Sequence[int],
     probabilities: NDArray[np.floating],
     classes: Sequence[str],
-    names: Sequence[str],
+    units: Units,
     *,
-    unit: str,
     background: int | None,
 ) -> tuple[Level, ...]:
-    """Score the decisions for all samples of a name, by mean probability and by the most suspicious sample.
+    """Score decisions for each kind of unit, by mean probability and by the most suspicious part.
 
-    ``probabilities`` is (n, classes), ``names`` says for each sample what it belongs to. Without a
-    background class there is no second rule; where no two samples belong together, there is no level.
-    Raises ConfigError where samples of one name have different classes.
+    ``probabilities`` is (n, classes); the units are as ``consistent`` gives them. Without a background
+    class there is no second rule; where no two samples belong together, there is no level.
     """
-    owners = [f"{unit} {name}" if name else f"sample {index}" for index, name in enumerate(names)]
-    if len(set(owners)) == len(owners):
-        return ()
-    truth, decided = labels_of(labels, owners), {"mean": by_mean(probabilities, owners)}
+    rules: dict[str, Rule] = {"mean": by_mean}
     if background is not None:
-        decided["any"] = by_any(probabilities, owners, background=background)
-    return tuple(
-        Level(unit, rule, score(truth, found.probabilities, classes)) for rule, found in decided.items()
-    )
+        rules["any"] = partial(by_any, background=background)
+    owners = {kind: _owners(kind, names) for kind, names in units.items()}
+    parts = _Parts(np.asarray(labels, np.int64), np.asarray(probabilities, np.float64), owners)
+    of_rules = [_of_rule(name, rule, parts, classes) for name, rule in rules.items()]
+    return tuple(level for of_unit in zip(*of_rules, strict=True) for level in of_unit)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a rule decides from: true class, probabilities, and the units of each kind still to come."""
+
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    owners: Mapping[str, Sequence[str]]
+
+    def merged(self, kind: str, rule: Rule) -> "_Parts":
+        """One part for each unit of a kind."""
+        names = self.owners[kind]
+        decided = rule(self.probabilities, names)
+        first = {name: index for index, name in reversed(list(enumerate(names)))}
+        coarser = {
+            other: [column[first[name]] for name in decided.names] for other, column in self.owners.items()
+        }
+        return _Parts(labels_of(self.labels, names), decided.probabilities, coarser)
+
+
+def _of_rule(name: str, rule: Rule, parts: _Parts, classes: Sequence[str]) -> list[Level]:
+    found = []
+    for kind in parts.owners:
+        before, parts = len(parts.labels), parts.merged(kind, rule)
+        if len(parts.labels) < before:
+            *_, coarsest = parts.owners.values()
+            scores = score(parts.labels, parts.probabilities, classes, groups=coarsest)
+            found.append(Level(kind, name, scores))
+    return found
+
+
+def _owners(kind: str, names: Sequence[str]) -> list[str]:
+    return [f"{kind} {name}" if name else f"sample {index}" for index, name in enumerate(names)]

@@ -26,7 +26,7 @@ def evaluation(classes: tuple[str, ...], samples: int = 120, *, grouped: bool = 
         dataset="some_data",
         split="val",
         scores=score(truth, shares, classes, groups=groups, draws=50),
-        levels=levels(truth, shares, classes, groups, unit="group", background=background),
+        levels=levels(truth, shares, classes, {"group": groups}, background=background),
         background=None if background is None else classes[background],
         reliability=reliability(truth, shares),
         store_digest="",
