@@ -15,7 +15,8 @@ from model import scores
 from model.judged import Judged, read_table
 from model.paired import Difference, McNemar, difference, mcnemar
 from model.published import Paper, papers_for
-from model.run_folder import METRICS, PREDICTIONS, Config, read_config
+from model.run_folder import METRICS, PREDICTIONS, WEIGHTS, Config, read_config
+from model.sidecar import file_sha256
 from pipeline.errors import ConfigError, IntegrityError
 
 AGAIN = "run `viptt evaluate` again"
@@ -26,7 +27,7 @@ class Entry:
     """A run of the comparison; ``split`` is None where it was not evaluated, and so is every score.
 
     ``name`` is the folder's, or its path where several have one name. ``macro_f1`` and ``auc`` are
-    means over the classes.
+    means over the classes. ``outdated``: the run has other weights now than it was evaluated with.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Entry:
     f1: Mapping[str, float | None] | None = None
     macro_f1: float | None = None
     auc: float | None = None
+    outdated: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,9 +145,16 @@ def _entry(folder: Path, name: str, config: Config) -> Entry:
         dataset = document.get("dataset", config.data.dataset)
         split = document["split"] if "split" in document else document["part"]
         whole = (found["samples"], found["kappa"], found["accuracy"])
-        return Entry(*known, dataset, split, *whole, f1, macro["f1"], macro.get("auc"))
+        outdated = _has_other_weights(folder, document.get("weights_sha256"))
+        return Entry(*known, dataset, split, *whole, f1, macro["f1"], macro.get("auc"), outdated)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise IntegrityError.of(folder / METRICS, "metrics-damaged", repr(error), AGAIN) from error
+
+
+def _has_other_weights(folder: Path, sha256: str | None) -> bool:
+    """Whether a run was trained on since it was evaluated; 0.1.0 did not write the hash of the weights."""
+    weights = folder / WEIGHTS
+    return sha256 is not None and weights.is_file() and file_sha256(weights) != sha256
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

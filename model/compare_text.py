@@ -19,11 +19,7 @@ def text(found: Comparison) -> str:
     figures = [line for paper in found.papers for line in paper.figures]
     sources = [_wrapped(paper.source) for paper in found.papers]
     rows = [*map(_run_cells, found.entries), *map(_paper_cells, figures)]
-    hints = [
-        f"{entry.name} is not evaluated yet: viptt evaluate {entry.folder}"
-        for entry in found.entries
-        if entry.split is None
-    ]
+    hints = [hint for entry in found.entries if (hint := _hint(entry))]
     blocks = ["\n".join([_table([list(HEADS), *rows], words=TEXTS), *sources, *hints])]
     blocks += _of_classes(found.entries, figures)
     if found.pair:
@@ -31,6 +27,14 @@ def text(found: Comparison) -> str:
     elif found.unpaired:
         blocks.append(_wrapped(f"No paired test of the two runs: {found.unpaired}."))
     return "\n\n".join(blocks)
+
+
+def _hint(entry: Entry) -> str:
+    if entry.split is None:
+        return f"{entry.name} is not evaluated yet: viptt evaluate {entry.folder}"
+    if entry.outdated:
+        return f"{entry.name} was trained on since it was evaluated: viptt evaluate {entry.folder}"
+    return ""
 
 
 def pair_text(pair: Pair, first: str, second: str) -> str:

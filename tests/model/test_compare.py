@@ -1,6 +1,7 @@
 """Runs side by side: what is listed, which papers stand beside them, and when one run is better."""
 
 import csv
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -100,6 +101,16 @@ def test_a_run_that_is_not_evaluated_is_listed_as_such(make_entry: Callable[...,
 def test_only_runs_that_are_not_evaluated(make_entry: Callable[..., Path]) -> None:
     result = CliRunner().invoke(main, ["compare", str(make_entry("a"))])
     assert (result.exit_code, result.stdout.count("  not evaluated\n")) == (0, 1)
+
+
+def test_a_run_that_was_trained_on_since_is_told(make_entry: Callable[..., Path]) -> None:
+    run = make_entry("a", wrong_at(0))
+    (run / "model.weights.h5").write_bytes(b"old")
+    document = json.loads((run / "metrics.json").read_text())
+    write_json(run / "metrics.json", {**document, "weights_sha256": hashlib.sha256(b"old").hexdigest()})
+    assert not compare([run]).entries[0].outdated
+    (run / "model.weights.h5").write_bytes(b"new")
+    assert f"a was trained on since it was evaluated: viptt evaluate {run}" in text(compare([run]))
 
 
 def test_equal_names_are_told_apart(make_entry: Callable[..., Path]) -> None:
