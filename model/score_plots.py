@@ -133,6 +133,8 @@ def _draw_of_classes(
                 drawstyle="steps-post" if area == "average_precision" else "default",
                 color=COLOURS[index % len(COLOURS)],
                 linestyle=DASHES[index % len(DASHES)],
+                # Later lines are thinner, so that equal curves are all seen.
+                linewidth=2.5 - 1.3 * index / len(curves),
                 label=f"{name}, {_number(scores.per_class[name][area])}",
             )
         draw_axes(axes)
@@ -160,9 +162,8 @@ def draw_reliability(
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         above.plot([0, 1], [0, 1], color="grey", linewidth=0.8, label="well calibrated")
         filled = found.samples > 0
-        above.plot(
-            found.confidence[filled], found.accuracy[filled], color=COLOURS[0], marker="o", label="this run"
-        )
+        points = found.confidence[filled], found.accuracy[filled]
+        above.plot(*points, "o-", color=COLOURS[0], label="this run", clip_on=False)
         above.set(ylabel="share that is right", ylim=(-0.02, 1.02), xlim=(0, 1))
         above.legend(loc="upper left", frameon=False)
         above.set_title(f"{title}\n{error}", fontsize=11)

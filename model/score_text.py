@@ -112,7 +112,7 @@ def _levels(evaluation: "Evaluation") -> list[str]:
         suspicious = "the sample that speaks most for a finding decides"
         lines.append(f"most suspicious: {suspicious};\nno finding is the class {evaluation.background}")
     else:
-        lines.append("Name the class without a finding by `--background CLASS` for a second rule.")
+        lines.append("If a class means no finding, `--background CLASS` adds a second rule.")
     return ["\n".join(lines)]
 
 
