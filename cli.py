@@ -281,11 +281,12 @@ def train(name: str, folder: Path | None, resume: bool, stale_ok: bool, **option
 @_RUN
 @click.argument("name", metavar="[DATASET]", required=False)
 @click.option("--split", default="val", show_default=True, help="Name of the split to predict.")
+@click.option("--background", metavar="CLASS", help="Class of samples without a finding.  [default: Normal]")
 @shared.BATCH_SIZE
 @shared.STALE_OK
 @console.common
 def evaluate(run: Path, name: str | None, stale_ok: bool, **options: Any) -> int:
-    """Score a run: kappa, accuracy, F1 of each class, confusion matrix."""
+    """Score a run on a split: all scores with intervals, confusion matrix, curves as figures."""
     from pipeline.status import open_fresh
 
     if name:
@@ -294,9 +295,11 @@ def evaluate(run: Path, name: str | None, stale_ok: bool, **options: Any) -> int
         options |= {"store": dataset.store, "split_file": dataset.split.file}
     _load_framework()
     from model import evaluate as evaluation
+    from model import score_text
 
     found = evaluation.evaluate(run, say=console.say, **options)
-    console.emit(asdict(found), evaluation.table(found))
+    console.emit(evaluation.as_json(found), score_text.text(found))
+    console.say(score_text.files_text(found))
     return 0
 
 
@@ -397,11 +400,12 @@ def _predict_files(
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=shared.FOLDER)
 @console.common
 def compare(runs: tuple[Path, ...]) -> int:
-    """Show evaluated runs side by side, with the paper's tables."""
+    """Show runs side by side, beside papers on the same classes; of two runs, whether one is better."""
     from model import compare as comparison
+    from model import compare_text
 
-    rows = comparison.compare(runs)
-    console.emit({"runs": [asdict(row) for row in rows]}, comparison.comparison_table(rows))
+    found = comparison.compare(runs)
+    console.emit(comparison.as_json(found), compare_text.text(found))
     return 0
 
 

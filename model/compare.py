@@ -1,109 +1,216 @@
-"""Runs side by side, with what the paper reports (Zunair et al., ImageCLEF 2021, Tables 1 and 2)."""
+"""Runs side by side, with what papers report for the same task, and a paired test where there are two.
+
+Scores are fractions, None where one is not known or not defined. Importing this needs no TensorFlow.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from model.run_folder import METRICS, read_config
+import numpy as np
+
+from model import scores
+from model.judged import Judged, read_table
+from model.paired import Difference, McNemar, difference, mcnemar
+from model.published import Paper, papers_for
+from model.run_folder import METRICS, PREDICTIONS, WEIGHTS, Config, read_config
+from model.sidecar import file_sha256
 from pipeline.errors import ConfigError, IntegrityError
 
-CLASSES = ("Infiltrative", "Focal", "Tuberculoma", "Miliary", "Fibro-cavernous")
+AGAIN = "run `viptt evaluate` again"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the comparison; None where a score is not known. ``accuracy`` is a fraction, not per cent."""
+    """A run of the comparison; ``split`` is None where it was not evaluated, and so is every score.
+
+    ``name`` is the folder's, or its path where several have one name. ``macro_f1`` and ``auc`` are
+    means over the classes. ``outdated``: the run has other weights now than it was evaluated with.
+    """
 
     name: str
+    folder: str
+    network: str
     strategy: str
-    split: str
-    samples: int | None
-    kappa: float | None
-    accuracy: float | None
-    f1: Mapping[str, float | None]
+    classes: tuple[str, ...]
+    dataset: str
+    split: str | None = None
+    samples: int | None = None
+    kappa: float | None = None
+    accuracy: float | None = None
+    f1: Mapping[str, float | None] | None = None
+    macro_f1: float | None = None
+    auc: float | None = None
+    outdated: bool = False
 
 
-def _paper(strategy: str, kappa: float, *f1: float) -> Entry:
-    return Entry("paper, Table 1", strategy, "val", 184, kappa, None, dict(zip(CLASSES, f1, strict=True)))
+@dataclass(frozen=True)
+class Pair:
+    """Two runs on the same samples, in the order given: a difference is the second less the first.
+
+    ``groups`` is the number of independent groups.
+    """
+
+    samples: int
+    groups: int
+    mcnemar: McNemar
+    accuracy: Difference
+    kappa: Difference
+
+    @property
+    def better(self) -> int | None:
+        """0 or 1, the run that is better by more than chance; None where chance may explain it.
+
+        Both tests have to agree: McNemar's takes samples of a group as independent, which they are not.
+        """
+        if self.mcnemar.p_value >= 0.05 or self.accuracy.low <= 0 <= self.accuracy.high:
+            return None
+        return int(self.accuracy.value > 0)
 
 
-PAPER = (
-    _paper("no-pt", 0.17, 0.61, 0.46, 0.0, 0.2, 0.14),
-    _paper("pt", 0.35, 0.68, 0.56, 0.09, 0.4, 0.48),
-    _paper("pt+cw", 0.30, 0.59, 0.41, 0.37, 0.33, 0.65),
-    _paper("pt+cw+aug", 0.33, 0.59, 0.47, 0.27, 0.54, 0.61),
-    Entry("paper, Table 2", "pt", "test", 421, 0.13, 0.423, {}),
-    Entry("paper, Table 2", "pt+cw", "test", 421, 0.14, 0.385, {}),
-    Entry("paper, Table 2", "pt+cw+aug", "test", 421, 0.20, 0.423, {}),
-)
+@dataclass(frozen=True)
+class Comparison:
+    """Runs, the papers on their task, and, of exactly two runs, the pair; else ``unpaired`` may say why."""
+
+    entries: tuple[Entry, ...]
+    papers: tuple[Paper, ...]
+    pair: Pair | None = None
+    unpaired: str | None = None
 
 
-def compare(runs: Sequence[str | Path]) -> tuple[Entry, ...]:
-    """The scores of each run, in the order given.
+def compare(runs: Sequence[str | Path]) -> Comparison:
+    """The scores of each run, in the order given; runs that were not evaluated have none.
 
-    Raises ConfigError if a folder is no run or was not evaluated, or if the runs have different
-    classes, IntegrityError if a file is damaged.
+    Raises ConfigError if a folder is no run, or if the runs have different classes, IntegrityError if a
+    file is damaged.
     """
     if not runs:
         raise ConfigError.of("RUN", "no-runs", "no run was named", "name one or more folders of runs")
-    entries = tuple(_entry(Path(run)) for run in runs)
+    folders = [Path(run) for run in runs]
+    configs = [read_config(folder) for folder in folders]
+    entries = tuple(map(_entry, folders, _names(folders), configs))
     for entry in entries:
         # Scores on other classes look alike in a table, and mean something else.
-        if set(entry.f1) != set(entries[0].f1):
+        if set(entry.classes) != set(entries[0].classes):
             reason = f"its classes are not those of {entries[0].name}"
             raise ConfigError.of(entry.name, "other-classes", reason, "compare runs on the same classes")
-    return entries
+    papers = papers_for(entries[0].classes, depth=configs[0].data.shape[0])
+    if len(entries) != 2 or None in (entry.split for entry in entries):
+        return Comparison(entries, papers)
+    pair = _pair(*entries)
+    return Comparison(entries, papers, *((None, pair) if isinstance(pair, str) else (pair, None)))
 
 
-def comparison_table(entries: Sequence[Entry]) -> str:
-    """The runs, then the paper's rows; a column with the F1 of each class of the runs."""
-    classes = list(entries[0].f1)
-    # Table 2 has no F1 per class, so it is of use beside runs on the same classes only.
-    paper = PAPER if set(classes) == set(CLASSES) else tuple(entry for entry in PAPER if entry.split == "val")
-    heads = ["run", "strategy", "split", "n", "kappa", "accuracy", *(f"F1 {name}" for name in classes)]
-    lines = [heads, *(_cells(entry, classes) for entry in (*entries, *paper))]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
-    return "\n".join(
-        "  ".join(f"{c:<{w}}" for c, w in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+def as_json(found: Comparison) -> dict[str, Any]:
+    """The document of ``viptt compare --json``; scores of a run that was not evaluated are null."""
+    return {
+        "runs": [asdict(entry) for entry in found.entries],
+        "papers": [asdict(paper) for paper in found.papers],
+        "pair": found.pair and _pair_json(found.pair),
+    }
 
 
-def _cells(entry: Entry, classes: Sequence[str]) -> list[str]:
-    numbers = [entry.kappa, entry.accuracy, *(entry.f1.get(name) for name in classes)]
-    texts = ["–" if number is None else f"{number:.2f}" for number in numbers]
+def _pair_json(pair: Pair) -> dict[str, Any]:
+    """The pair; None in place of NaN, which JSON does not know."""
+    differences = {
+        name: {part: None if np.isnan(value) else value for part, value in asdict(found).items()}
+        for name, found in (("accuracy", pair.accuracy), ("kappa", pair.kappa))
+    }
+    return {**asdict(pair), **differences, "better": pair.better}
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """The names of folders; the paths of those whose names are equal."""
+    names = [folder.name or folder.resolve().name for folder in folders]
     return [
-        entry.name,
-        entry.strategy,
-        entry.split,
-        "–" if entry.samples is None else str(entry.samples),
-        *texts,
+        str(folder) if names.count(name) > 1 else name for folder, name in zip(folders, names, strict=True)
     ]
 
 
-def _entry(run: Path) -> Entry:
-    strategy = read_config(run).settings.strategy
-    document = _read_metrics(run / METRICS)
+# --- one run ------------------------------------------------------------------------------------
+
+
+def _entry(folder: Path, name: str, config: Config) -> Entry:
+    known = (name, str(folder), config.settings.model, config.settings.strategy, config.data.classes)
+    document = _read_metrics(folder / METRICS)
+    if document is None:
+        return Entry(*known, config.data.dataset)
     try:
-        scores = document["scores"]
-        measured = (scores["samples"], scores["kappa"], scores["accuracy"], dict(scores["f1"]))
-        # viptt 0.1.0 called it "part".
+        found = document["scores"]
+        f1 = dict(found["f1"])
+        # viptt 0.2.0 wrote no means and no dataset; 0.1.0 called the split "part".
+        macro = found.get("macro", {"f1": _mean(list(f1.values()))})
+        dataset = document.get("dataset", config.data.dataset)
         split = document["split"] if "split" in document else document["part"]
-        return Entry(run.name, strategy, split, *measured)
-    except (KeyError, TypeError) as error:
-        raise IntegrityError.of(
-            run / METRICS, "metrics-damaged", repr(error), "run `viptt evaluate` again"
-        ) from error
+        whole = (found["samples"], found["kappa"], found["accuracy"])
+        outdated = _has_other_weights(folder, document.get("weights_sha256"))
+        return Entry(*known, dataset, split, *whole, f1, macro["f1"], macro.get("auc"), outdated)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise IntegrityError.of(folder / METRICS, "metrics-damaged", repr(error), AGAIN) from error
 
 
-def _read_metrics(path: Path) -> dict[str, Any]:
+def _has_other_weights(folder: Path, sha256: str | None) -> bool:
+    """Whether a run was trained on since it was evaluated; 0.1.0 did not write the hash of the weights."""
+    weights = folder / WEIGHTS
+    return sha256 is not None and weights.is_file() and file_sha256(weights) != sha256
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else None
+
+
+def _read_metrics(path: Path) -> dict[str, Any] | None:
+    """The content of metrics.json; None where there is none."""
     try:
         document: dict[str, Any] = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise ConfigError.of(
-            path.parent, "not-evaluated", f"it holds no {METRICS}", "run `viptt evaluate`"
-        ) from None
+        return None
     except ValueError as error:
-        raise IntegrityError.of(path, "metrics-damaged", str(error), "run `viptt evaluate` again") from error
+        raise IntegrityError.of(path, "metrics-damaged", str(error), AGAIN) from error
     return document
+
+
+# --- two runs -----------------------------------------------------------------------------------
+
+
+def _pair(first: Entry, second: Entry) -> Pair | str:
+    """Both runs on their common samples, or why there is no such comparison."""
+    if first.dataset != second.dataset:
+        return f"they were evaluated on different datasets, {first.dataset} and {second.dataset}"
+    one, other = _judged(first, first.classes), _judged(second, first.classes)
+    if one.ids != other.ids or not np.array_equal(one.truth, other.truth):
+        return "they were not evaluated on the same samples"
+    # Groups are missing in what viptt 0.2.0 wrote.
+    groups = one.groups if any(one.groups) else other.groups
+    return pair(one, other, groups, len(first.classes))
+
+
+def pair(first: Judged, second: Judged, groups: Sequence[str], classes: int) -> Pair:
+    """Compare two sets of predictions for the same samples in the same order."""
+    sides = (first.truth, first.predicted, second.predicted)
+    accuracy, kappa = (
+        difference(score, *sides, classes, groups=groups) for score in (scores.accuracy, scores.kappa)
+    )
+    alone = sum(not group for group in groups)
+    units = alone + len({group for group in groups if group})
+    return Pair(len(first.ids), units, mcnemar(*sides), accuracy, kappa)
+
+
+def _judged(entry: Entry, classes: Sequence[str]) -> Judged:
+    """The predictions of a run by id, as indices into ``classes``.
+
+    Raises IntegrityError if they are not those that were scored.
+    """
+    path = Path(entry.folder, PREDICTIONS)
+    found = read_table(path, entry.classes).in_order_of_ids()
+    counts = scores.confusion(found.truth, found.predicted, len(classes)).tolist()
+    document = _read_metrics(Path(entry.folder, METRICS)) or {}
+    if counts != document["scores"].get("confusion"):
+        reason = f"it does not agree with {METRICS}"
+        raise IntegrityError.of(path, "metrics-damaged", reason, AGAIN)
+    # The other run may have the same classes in another order.
+    position = np.array([classes.index(name) for name in entry.classes])
+    return replace(found, truth=position[found.truth], predicted=position[found.predicted])

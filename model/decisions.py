@@ -49,7 +49,7 @@ def by_any(probabilities: NDArray[np.floating], names: Sequence[str], *, backgro
     return _grouped(probabilities, names, most_suspicious)
 
 
-def labels_of(labels: Sequence[int], names: Sequence[str]) -> NDArray[np.int64]:
+def labels_of(labels: Sequence[int] | NDArray[np.int64], names: Sequence[str]) -> NDArray[np.int64]:
     """The class of each name, names sorted; raises ConfigError where rows of one name have several."""
     found = np.asarray(labels, np.int64)
     unique, of_row = np.unique(np.asarray(names), return_inverse=True)
@@ -58,8 +58,8 @@ def labels_of(labels: Sequence[int], names: Sequence[str]) -> NDArray[np.int64]:
     np.maximum.at(last, of_row, found)
     mixed = [str(name) for name in unique[first != last]]
     if mixed:
-        reason = f"their slices have different classes: {some(mixed, 'name')}"
-        raise ConfigError.of("labels", "mixed-labels", reason, "judge single slices, or group by scan")
+        reason = f"their samples have different classes: {some(mixed, 'name')}"
+        raise ConfigError.of("labels", "mixed-labels", reason, "judge single samples, or group by scan")
     return first
 
 

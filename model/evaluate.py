@@ -1,21 +1,23 @@
 """Evaluate a run: predict a split with its best weights, score that, and write both into the run."""
 
-import csv
-import io
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model import judged, scores
+from model.curves import Reliability, reliability
+from model.levels import Level, background_of, consistent, levels
 from model.loading import load_network
-from model.metrics import Scores, score
 from model.predict import probabilities
 from model.run_folder import METRICS, PREDICTIONS, WEIGHTS, Config, describe, read_history, write_json
+from model.scores import Scores
 from model.sidecar import file_sha256
 from model.stream import Samples, bind
-from pipeline.errors import ConfigError, IntegrityError, inert
+from pipeline.errors import ConfigError, IntegrityError
 from pipeline.split import read_split
 from pipeline.store import Store, open_store, write_durably
 
@@ -24,13 +26,23 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a run on one split, and the digests of what they belong to."""
+    """What a run is worth on one split, the digests of what that belongs to, and the files written.
 
+    ``levels`` are the decisions for groups, none where no samples belong together. ``background`` is
+    the class of samples without a finding, for the rule "any". ``files`` are names in the run's folder.
+    """
+
+    run: str
+    dataset: str
     split: str
     scores: Scores
+    levels: tuple[Level, ...]
+    background: str | None
+    reliability: Reliability
     store_digest: str
     split_digest: str
     weights_sha256: str
+    files: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -39,44 +51,107 @@ def evaluate(
     store: str | Path | None = None,
     split_file: str | Path | None = None,
     split: str = "val",
+    background: str | None = None,
     batch_size: int = 2,
     say: Say = lambda line: None,
 ) -> Evaluation:
-    """Predict a split with the best weights of a run; write metrics.json and predictions.csv into it.
+    """Predict a split with the best weights of a run; write scores, predictions and figures into it.
 
-    Store and split file are those of the training unless others are given. Raises ConfigError if the
-    run or the split cannot be used, IntegrityError if anything is damaged or does not belong.
+    Store and split file are those of the training unless others are given. ``background`` names the
+    class without a finding; without it, a class called "Normal" or the like. Raises ConfigError if the
+    run, the split or the class cannot be used, IntegrityError if anything is damaged or does not belong.
     """
     folder = Path(run)
     config, net = load_network(folder)
+    nothing_found = background_of(config.data.classes, background)
     samples, split_digest = _samples(config, store, split_file, split)
     if samples.store.header.recipe != config.data.recipe:
         say(f"warning: {samples.store.path} was built with another recipe than the run was trained on")
     say(f"predicting {len(samples.ids)} samples of {split!r}")
     found = probabilities(net, samples, batch_size=batch_size)
-    scores = score(samples.labels, found.argmax(axis=1), config.data.classes)
-    # The hash says later whether metrics.json still belongs to the weights beside it.
-    weights_sha256 = file_sha256(folder / WEIGHTS)
-    evaluation = Evaluation(split, scores, samples.store.digest, split_digest, weights_sha256)
-    write_durably(folder / PREDICTIONS, _csv(samples, found))
-    write_json(folder / METRICS, asdict(evaluation))
-    _draw_figures(folder, evaluation, say)
-    return evaluation
+    evaluation = Evaluation(
+        run=str(folder),
+        dataset=samples.store.header.dataset,
+        split=split,
+        scores=scores.score(samples.labels, found, config.data.classes, groups=_groups(samples)),
+        levels=_levels(samples, found, nothing_found, say),
+        background=None if nothing_found is None else config.data.classes[nothing_found],
+        reliability=reliability(np.array(samples.labels), found.astype(np.float64)),
+        store_digest=samples.store.digest,
+        split_digest=split_digest,
+        # The hash says later whether metrics.json still belongs to the weights beside it.
+        weights_sha256=file_sha256(folder / WEIGHTS),
+    )
+    return _write(folder, evaluation, samples, found, say)
 
 
-def _draw_figures(folder: Path, evaluation: Evaluation, say: Say) -> None:
+def _groups(samples: Samples) -> list[str]:
+    return [samples.store.rows[row].group for row in samples.rows]
+
+
+def _levels(
+    samples: Samples, found: NDArray[np.float32], background: int | None, say: Say
+) -> tuple[Level, ...]:
+    """Decisions for what belongs together, from the finest kind of unit to the coarsest."""
+    units, refused = consistent(samples.labels, {"group": _groups(samples)})
+    for line in refused:
+        say(line)
+    return levels(samples.labels, found, samples.store.header.classes, units, background=background)
+
+
+# --- what is written ----------------------------------------------------------------------------
+
+
+def _write(
+    folder: Path, evaluation: Evaluation, samples: Samples, found: NDArray[np.float32], say: Say
+) -> Evaluation:
+    """Write the files of an evaluation; the same, with their names."""
+    classes = samples.store.header.classes
+    table = judged.table(samples.ids, samples.labels, found, _groups(samples), classes)
+    write_durably(folder / PREDICTIONS, table)
+    figures = _draw_figures(folder, evaluation, samples, found, say)
+    done = replace(evaluation, files=(METRICS, PREDICTIONS, *(path.name for path in figures)))
+    # Last: where the scores are, everything else is, too.
+    write_json(folder / METRICS, as_json(done))
+    return done
+
+
+def _draw_figures(
+    folder: Path, evaluation: Evaluation, samples: Samples, found: NDArray[np.float32], say: Say
+) -> list[Path]:
     """Figures help, but the scores do not need them: without matplotlib there are none."""
     try:
-        from model.plots import draw_confusion, draw_curves
+        from model.plots import draw_curves
+        from model.score_plots import draw_scores
     except ImportError:
         say("no figures: matplotlib is missing → pip install 'viptt[train]'")
-        return
-    scores = evaluation.scores
-    title = f"{evaluation.split}, {scores.samples} samples"
-    draw_confusion(folder / "confusion", scores.confusion, list(scores.f1), title)
+        return []
+    name = f"{folder.resolve().name} on {evaluation.dataset}"
+    truth = np.array(samples.labels)
+    drawn = draw_scores(folder, evaluation.scores, truth, found, f"{name}, {evaluation.split}")
     history = read_history(folder)
-    if history:
-        draw_curves(folder / "curves", history)
+    return [*drawn, *(draw_curves(folder / "curves", history, name) if history else [])]
+
+
+def as_json(evaluation: Evaluation) -> dict[str, Any]:
+    """The content of metrics.json, and of ``viptt evaluate --json``."""
+    return {
+        **{name: value for name, value in vars(evaluation).items() if name != "levels"},
+        "scores": scores.as_json(evaluation.scores),
+        "reliability": _bins(evaluation.reliability),
+        "levels": [
+            {"unit": level.unit, "rule": level.rule, "scores": scores.as_json(level.scores)}
+            for level in evaluation.levels
+        ],
+    }
+
+
+def _bins(curve: Reliability) -> Mapping[str, list[float | None]]:
+    """The reliability curve; None in place of NaN, which JSON does not know."""
+    return {
+        name: [None if np.isnan(value) else float(value) for value in column]
+        for name, column in vars(curve).items()
+    }
 
 
 # --- which samples ------------------------------------------------------------------------------
@@ -114,43 +189,3 @@ def _check_fits(config: Config, store: Store) -> None:
     if (*store.header.shape, 1) != config.data.shape:
         reason = f"its volumes are {store.header.shape}; the run has {config.data.shape[:3]}"
         raise ConfigError.of(store.path, "other-shape", reason, "name a dataset with the shape of the run")
-
-
-# --- as text ------------------------------------------------------------------------------------
-
-
-def table(evaluation: Evaluation) -> str:
-    """The scores for people: a line for the whole, then one per class with what it was taken for."""
-    scores, width = evaluation.scores, max(map(len, evaluation.scores.f1))
-    lines = [
-        f"{evaluation.split}: {scores.samples} samples, "
-        f"accuracy {_interval_text(scores, 'accuracy', scores.accuracy)}, "
-        f"kappa {_interval_text(scores, 'kappa', scores.kappa)}; "
-        "in brackets, 95 % intervals of 2000 bootstrap draws",
-        f"{'class':<{width}}  {'n':>5}  {'F1':<20}  predicted as, in the order of the classes",
-    ]
-    for (name, f1), row in zip(scores.f1.items(), scores.confusion, strict=True):
-        counts = " ".join(f"{count:>4}" for count in row)
-        f1_text = _interval_text(scores, f"f1 {name}", f1)
-        lines.append(f"{name:<{width}}  {sum(row):>5}  {f1_text:<20}  {counts}")
-    return "\n".join(lines)
-
-
-def _interval_text(scores: Scores, name: str, value: float | None) -> str:
-    if value is None:
-        return "–"
-    low, high = scores.intervals.get(name, (value, value))
-    return f"{value:.3f} [{low:.2f}, {high:.2f}]"
-
-
-def _csv(samples: Samples, found: NDArray[np.float32]) -> bytes:
-    """A row per sample: id, true class, predicted class, the probability of each class."""
-    classes = samples.store.header.classes
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(["id", "label", "predicted", *classes])
-    for sample, label, row in zip(samples.ids, samples.labels, found, strict=True):
-        numbers = [f"{value:.6g}" for value in row]
-        names = (sample, classes[label], classes[int(row.argmax())])
-        writer.writerow([*map(inert, names), *numbers])
-    return text.getvalue().encode()

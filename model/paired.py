@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from model.intervals import DRAWS, Float64, Int64, bootstrap, drawn_interval, numbered
+from model.scores import cells
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,10 @@ def difference(
     ``score`` maps matrices (k, classes, classes) to (k,), as ``model.scores.accuracy`` and ``kappa``
     do. ``groups`` names what belongs together; "" belongs to nothing.
     """
-    cells = [np.eye(classes**2)[truth * classes + predicted] for predicted in (first, second)]
+    sides = [cells(truth, predicted, classes) for predicted in (first, second)]
 
     def differences(weights: Float64) -> Float64:
-        before, after = (score((weights @ cell).reshape(-1, classes, classes)) for cell in cells)
+        before, after = (score((weights @ side).reshape(-1, classes, classes)) for side in sides)
         return (after - before)[:, np.newaxis]
 
     units = numbered(groups, len(truth))

@@ -1,4 +1,4 @@
-"""Figures of a run, as PNG and SVG: learning curves, confusion matrix. Of a decision, as PNG: its slices."""
+"""Figures of a training, as PNG and SVG: its curves. Of a decision, as PNG: its slices."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -17,49 +18,43 @@ if TYPE_CHECKING:
 
 SLICES_WIDTH, HEAT_WIDTH = 8.0, 4.0  # inches
 STRIP = 10  # slices
-PANELS = {"loss": ("loss", "val_loss"), "accuracy": ("accuracy", "val_accuracy")}
+# Colours that people with any colour vision tell apart: M. Okabe, K. Ito, "Color universal design", 2008.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+# Name, label and limits of the axis; None fits the values.
+PANELS: tuple[tuple[str, str, tuple[float, float] | None], ...] = (
+    ("loss", "loss", None),
+    ("accuracy", "accuracy (share that is right)", (0, 1)),
+)
+LINES = (("", "training", "-"), ("val_", "validation", "--"))
 # The same data give the same SVG file: no date, and below no random ids.
-REPRODUCIBLE: dict[str, dict[str, Any]] = {"svg": {"metadata": {"Date": None}}, "png": {"dpi": 150}}
+REPRODUCIBLE: dict[str, dict[str, Any]] = {"png": {"dpi": 150}, "svg": {"metadata": {"Date": None}}}
 
 
-def draw_curves(path: Path, history: Sequence[Mapping[str, float]]) -> list[Path]:
-    """Draw loss and accuracy over the epochs, a line at the best one; ``path`` has no suffix."""
-
-    def draw(figure: Figure) -> None:
-        best = min(history, key=lambda row: row["val_loss"])["epoch"]
-        for axes, (title, names) in zip(figure.subplots(1, 2), PANELS.items(), strict=True):
-            for name in names:
-                axes.plot(
-                    [row["epoch"] for row in history], [row[name] for row in history], marker=".", label=name
-                )
-            axes.axvline(best, color="grey", linewidth=0.8, linestyle=":", label="best weights")
-            axes.set(title=title, xlabel="epoch")
-            axes.legend()
-
-    return _save(path, (9, 3.5), draw)
-
-
-def draw_confusion(
-    path: Path, counts: Sequence[Sequence[int]], classes: Sequence[str], title: str
-) -> list[Path]:
-    """Draw a confusion matrix: counts as numbers, the share of the true class as shade."""
-    matrix = np.array(counts)
-    # Shaded by row: with rare classes, counts alone would leave their rows white.
-    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+def draw_curves(path: Path, history: Sequence[Mapping[str, float]], title: str) -> list[Path]:
+    """Draw loss and accuracy over the epochs, the best one marked; ``path`` has no suffix."""
+    epochs = [row["epoch"] for row in history]
+    best = min(history, key=lambda row: row["val_loss"])
 
     def draw(figure: Figure) -> None:
-        axes: Axes = figure.subplots()
-        axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        for (row, column), count in np.ndenumerate(matrix):
-            colour = "white" if share[row, column] > 0.5 else "black"
-            axes.text(column, row, str(count), ha="center", va="center", color=colour)
-        ticks = range(len(classes))
-        axes.set_xticks(ticks, classes, rotation=45, ha="right")
-        axes.set_yticks(ticks, classes)
-        axes.set(title=title, xlabel="predicted", ylabel="true")
+        for axes, (name, label, limits) in zip(figure.subplots(1, 2), PANELS, strict=True):
+            for colour, (prefix, split, dashes) in zip(COLOURS, LINES, strict=False):
+                values = [row[prefix + name] for row in history]
+                # Not clipped: a perfect accuracy lies on the frame.
+                axes.plot(epochs, values, dashes, marker=".", color=colour, label=split, clip_on=False)
+            axes.axvline(best["epoch"], color="grey", linewidth=0.8, linestyle=":")
+            marked = (best["epoch"], best[f"val_{name}"])
+            ring = {"color": "black", "fillstyle": "none", "markersize": 10, "clip_on": False}
+            axes.plot(*marked, "o", label=_best_text(best), **ring)
+            axes.set(xlabel="epoch", ylabel=label, xlim=(min(epochs) - 0.5, max(epochs) + 0.5), ylim=limits)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+            axes.legend(frameon=False)
+        figure.suptitle(title, fontsize=11)
 
-    side = 2.5 + 0.5 * len(classes)
-    return _save(path, (side + 0.5, side), draw)
+    return save_figure(path, (9, 3.8), draw)
+
+
+def _best_text(best: Mapping[str, float]) -> str:
+    return f"best epoch, {best['epoch']:.0f}"
 
 
 def draw_explanation(path: Path, volume: NDArray[np.float32], found: "Explanation", title: str) -> None:
@@ -102,9 +97,12 @@ def _draw_heat(axes: Axes, frame: NDArray[np.float32], found: "Explanation") -> 
     axes.set_title(f"slice {found.decisive}, drop {found.drops[found.decisive]:.2g}; Grad-CAM")
 
 
-def _save(path: Path, inches: tuple[float, float], draw: Callable[[Figure], None]) -> list[Path]:
+def save_figure(path: Path, inches: tuple[float, float], draw: Callable[[Figure], None]) -> list[Path]:
+    """Draw a figure and write it as PNG and SVG; ``path`` has no suffix. The paths of both."""
     paths = [path.with_name(f"{path.name}.{suffix}") for suffix in REPRODUCIBLE]
-    with rc_context({"svg.hashsalt": path.name}):
+    # A class may have any name: no part of it is a formula, and the font may lack its script.
+    with rc_context({"svg.hashsalt": path.name, "text.parse_math": False}), catch_warnings():
+        simplefilter("ignore", UserWarning)
         figure = Figure(figsize=inches, layout="constrained")
         draw(figure)
         for target in paths:

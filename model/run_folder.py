@@ -6,7 +6,7 @@
       state.npz            where training stands; what `--resume` reads
       history.csv          a row per epoch
       tensorboard/         the same rows as events
-      metrics.json, predictions.csv      what `viptt evaluate` found
+      metrics.json, predictions.csv      what `viptt evaluate` found; beside them its figures, PNG and SVG
 
 Importing this module needs no TensorFlow.
 """

@@ -12,6 +12,7 @@ made says ``model.intervals``: accuracy, precision, recall and specificity are s
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +65,17 @@ def confusion(truth: Int64, predicted: Int64, classes: int) -> Int64:
     """Count samples by true (row) and predicted (column) class, (classes, classes)."""
     counts: Int64 = confusion_matrix(truth, predicted, labels=range(classes)).astype(np.int64)
     return counts
+
+
+def cells(truth: Int64, predicted: Int64, classes: int) -> Float64:
+    """Which cell of the confusion matrix each sample is in: 0 and 1, (n, classes²).
+
+    Weights (k, n) times this are the confusion matrices of k weighted data sets.
+    """
+    # Not `np.eye(classes**2)[…]`: of 101 classes that takes 800 MB.
+    found = np.zeros((len(truth), classes**2))
+    found[np.arange(len(truth)), truth * classes + predicted] = 1
+    return found
 
 
 def accuracy(counts: NDArray[np.generic]) -> Float64:
@@ -147,6 +159,33 @@ def score(
     )
 
 
+def as_json(scores: Scores) -> dict[str, Any]:
+    """The scores for metrics.json: ``accuracy`` is a number, ``f1[class]`` and its like are, too.
+
+    ``intervals`` holds the bounds of each that is defined, under "accuracy", "macro f1", "f1 CLASS".
+    """
+    whole = {
+        "accuracy": scores.accuracy,
+        "kappa": scores.kappa,
+        "calibration_error": scores.calibration_error,
+    }
+    means = {f"macro {kind}": score for kind, score in scores.macro.items()}
+    each = {f"{kind} {name}": of[kind] for kind in OF_CLASSES for name, of in scores.per_class.items()}
+    return {
+        "samples": scores.samples,
+        "groups": scores.groups,
+        **{name: score.value for name, score in whole.items()},
+        **{kind: {name: of[kind].value for name, of in scores.per_class.items()} for kind in OF_CLASSES},
+        "macro": {kind: score.value for kind, score in scores.macro.items()},
+        "confusion": [list(row) for row in scores.confusion],
+        "intervals": {
+            name: [score.low, score.high]
+            for name, score in {**whole, **means, **each}.items()
+            if score.value is not None
+        },
+    }
+
+
 class _Judge:
     """The samples of one evaluation, prepared for scoring them under many weights."""
 
@@ -155,7 +194,7 @@ class _Judge:
         self.predicted: Int64 = probabilities.argmax(axis=1)
         self.classes = probabilities.shape[1]
         self._ranked = [Ranked(truth == label, row) for label, row in enumerate(probabilities.T)]
-        self._cells = np.eye(self.classes**2)[truth * self.classes + self.predicted]  # (n, c·c)
+        self._cells = cells(truth, self.predicted, self.classes)
 
     @property
     def names(self) -> list[tuple[str, int]]:

@@ -144,7 +144,6 @@ class Code(StrEnum):
     NOT_COMPARABLE = ("not-comparable", (3,), "the frames of a stack cannot be compared by SSIM")
     NOT_CSV = ("not-csv", (2,), "a table is not CSV")
     NOT_EMPTY = ("not-empty", (2,), "a folder is not empty")
-    NOT_EVALUATED = ("not-evaluated", (2,), "a run has no metrics")
     NOT_EXAMS = ("not-exams", (2,), "a file does not say which pictures belong to which exam")
     NOT_EXPORTABLE = ("not-exportable", (2,), "a run cannot be exported in this form")
     NOT_FEATURES = ("not-features", (2,), "a store of volumes stands where features should")

@@ -57,7 +57,7 @@ HOMES = {
     "click": {"cli.py", "pipeline/console.py", "pipeline/options.py", "model/options.py"},
     "h5py": {"model/weights.py"},
     "pickletools": {"model/pickled.py"},
-    "matplotlib": {"model/plots.py"},
+    "matplotlib": {"model/plots.py", "model/score_plots.py"},
     "tf2onnx": {"model/export.py"},
 }
 # The rooms of the pipeline, each with what it may import of the others: arrows point down.

@@ -52,6 +52,7 @@ def _stores_in(folder: Path) -> Callable[..., Store]:
         preset: str | None = None,
         shape: tuple[int, int, int] = SHAPE,
         seed: int = 0,
+        group_of: Callable[[int], str] = lambda index: "",
     ) -> Store:
         labels = {f"S{n:03d}": n % len(classes) for n in range(per_class * len(classes))}
         rows, chunks = [], []
@@ -63,7 +64,7 @@ def _stores_in(folder: Path) -> Callable[..., Store]:
                 Row(
                     sample,
                     label,
-                    "",
+                    group_of(index),
                     f"{sample}.nii.gz",
                     f"{index:064}",
                     write_chunk(chunks[-1], stored),

@@ -59,6 +59,6 @@ def test_the_four_strategies_run_on_the_demo_and_are_compared(tmp_path: Path) ->
     rows = [line.split() for line in viptt("compare", *runs).splitlines()]
     for name, run, row in zip(STRATEGIES, runs, rows[1:], strict=False):
         scores = json.loads((run / "metrics.json").read_text())["scores"]
-        found = [name, name, "val", str(scores["samples"]), f"{scores['kappa']:.2f}"]
-        assert row[:5] == found  # the folder of each run has the name of its strategy
+        found = [name, "viptt-net-small", name, "val", str(scores["samples"]), f"{scores['kappa']:.2f}"]
+        assert row[:6] == found  # the folder of each run has the name of its strategy
     assert rows[len(runs) + 1][:3] == ["paper,", "Table", "1"]

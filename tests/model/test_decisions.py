@@ -66,5 +66,5 @@ def test_in_two_steps_each_scan_of_a_patient_counts_the_same() -> None:
 
 def test_labels_belong_to_the_whole_scan() -> None:
     np.testing.assert_array_equal(labels_of([2, 0, 2, 1, 2, 1, 0], NAMES), [0, 2, 1])
-    with pytest.raises(ConfigError, match=r"labels: mixed-labels: .*1 name: b → judge single slices"):
+    with pytest.raises(ConfigError, match=r"labels: mixed-labels: .*1 name: b → judge single samples"):
         labels_of([2, 0, 1, 1, 2, 1, 0], NAMES)

@@ -64,7 +64,7 @@ def test_it_learns(trained: Callable) -> None:
     run, _ = trained(settings)
     losses = [float(row["loss"]) for row in history_of(run)]
     assert min(losses) < 0.5 * losses[0]
-    assert evaluate(run).scores.accuracy == 1
+    assert evaluate(run).scores.accuracy.value == 1
 
 
 def test_the_best_weights_are_kept(trained: Callable) -> None:

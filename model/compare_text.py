@@ -1,0 +1,122 @@
+"""A comparison as text for a terminal: two tables, and sentences about a pair of runs."""
+
+from collections.abc import Sequence
+from itertools import zip_longest
+from math import isnan
+from textwrap import fill
+
+from model.compare import Comparison, Entry, Pair
+from model.paired import Difference
+from model.published import Figures, f1_of
+
+WIDTH = 80
+HEADS = ("run", "network", "strategy", "split", "n", "kappa", "accuracy", "mean F1")
+TEXTS = 4  # columns on the left hold words, the others numbers
+
+
+def text(found: Comparison) -> str:
+    """Runs and papers side by side, the F1 of each class, and what a paired test says of two runs."""
+    figures = [line for paper in found.papers for line in paper.figures]
+    sources = [_wrapped(paper.source) for paper in found.papers]
+    rows = [*map(_run_cells, found.entries), *map(_paper_cells, figures)]
+    hints = [hint for entry in found.entries if (hint := _hint(entry))]
+    blocks = ["\n".join([_table([list(HEADS), *rows], words=TEXTS), *sources, *hints])]
+    blocks += _of_classes(found.entries, figures)
+    if found.pair:
+        blocks.append(_wrapped(pair_text(found.pair, *(entry.name for entry in found.entries))))
+    elif found.unpaired:
+        blocks.append(_wrapped(f"No paired test of the two runs: {found.unpaired}."))
+    return "\n\n".join(blocks)
+
+
+def _hint(entry: Entry) -> str:
+    if entry.split is None:
+        return f"{entry.name} is not evaluated yet: viptt evaluate {entry.folder}"
+    if entry.outdated:
+        return f"{entry.name} was trained on since it was evaluated: viptt evaluate {entry.folder}"
+    return ""
+
+
+def pair_text(pair: Pair, first: str, second: str) -> str:
+    """What a paired test says of two runs, for somebody who does not know McNemar."""
+    names, test = (first, second), pair.mcnemar
+    if pair.better is not None:
+        verdict = f"{names[pair.better]} is better, by more than chance explains"
+    elif test.first_only == test.second_only == 0:
+        verdict = "Both runs are right on the same samples"
+    else:
+        verdict = "Chance may explain the difference of the two runs"
+    belong = f" in {pair.groups} groups" if pair.groups < pair.samples else ""
+    chance = f"{test.p_value:.2f}" if test.p_value >= 0.005 else f"{test.p_value:.1g}"
+    return (
+        f"{verdict}. Of the same {pair.samples} samples{belong}, {first} alone is right on "
+        f"{test.first_only}, {second} alone on {test.second_only}. If both were equally good, so uneven a "
+        f"result would have the probability {chance} (McNemar's exact test; it takes samples as "
+        f"independent). {second} less {first}: accuracy {_signed(pair.accuracy)}, kappa "
+        f"{_signed(pair.kappa)} (95 % intervals of a paired bootstrap over groups)."
+    )
+
+
+def _signed(found: Difference) -> str:
+    if isnan(found.value):
+        return "not defined"
+    return f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+
+
+# --- tables -------------------------------------------------------------------------------------
+
+
+def _run_cells(entry: Entry) -> list[str]:
+    known = [entry.name, entry.network, entry.strategy]
+    if entry.split is None:
+        return [*known, "not evaluated"]
+    numbers = (entry.kappa, entry.accuracy, entry.macro_f1)
+    return [*known, entry.split, str(entry.samples), *map(_number, numbers)]
+
+
+def _paper_cells(line: Figures) -> list[str]:
+    count = "–" if line.samples is None else str(line.samples)
+    numbers = (line.kappa, line.accuracy, line.macro_f1)
+    return [line.name, line.network, line.strategy, line.split, count, *map(_number, numbers)]
+
+
+def _of_classes(entries: Sequence[Entry], figures: Sequence[Figures]) -> list[str]:
+    """F1 of each class: classes are numbered, so that ten of them fit a line."""
+    classes = entries[0].classes
+    rows = [
+        [entry.name, *(_number(entry.f1.get(name)) for name in classes)]
+        for entry in entries
+        if entry.f1 is not None
+    ]
+    rows += [
+        [f"{line.name}, {line.strategy}", *(_number(f1_of(line, name)) for name in classes)]
+        for line in figures
+        if line.f1
+    ]
+    if not rows:
+        return []
+    legend = ", ".join(f"{number} {name}" for number, name in enumerate(classes, start=1))
+    head = ["F1 of class", *map(str, range(1, len(classes) + 1))]
+    return [f"{_table([head, *rows], words=1)}\n{_wrapped(legend)}"]
+
+
+def _table(rows: Sequence[Sequence[str]], *, words: int) -> str:
+    """Columns two spaces apart, the first ``words`` of them to the left; a row may end early."""
+    # A row that ends early ends with a remark, which must not widen its column.
+    cells = [row if len(row) == len(rows[0]) else row[:-1] for row in rows]
+    widths = [max(map(len, column)) for column in zip_longest(*cells, fillvalue="")]
+    return "\n".join(
+        "  ".join(
+            f"{cell:<{width}}" if column < words else f"{cell:>{width}}"
+            for column, (cell, width) in enumerate(zip(row, widths, strict=False))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _wrapped(line: str) -> str:
+    return fill(line, WIDTH, break_long_words=False, break_on_hyphens=False)
