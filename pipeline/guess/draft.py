@@ -21,7 +21,7 @@ from pipeline.guess.inventory import Inventory, take_inventory
 from pipeline.guess.labels import Guess, by_folder, by_name
 from pipeline.guess.tables import by_table, unused_tables
 from pipeline.guess.text import catalog_text
-from pipeline.readers.reading import SourceType
+from pipeline.readers.reading import Source, SourceType
 from pipeline.sources import Listing, list_samples
 
 EXAMPLE_CLASSES = ("first class", "second class")
@@ -146,7 +146,7 @@ def _window(inventory: Inventory) -> tuple[float, float] | None:
     if not source.folder:
         return None
     try:
-        first = inventory.folder / inventory.sources[0]
+        first = Source(inventory.folder / inventory.sources[0])
         if source.inspect(first).get("dtype") != "uint16":
             return None
         statistics = source.examine(first).statistics
