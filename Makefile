@@ -14,7 +14,7 @@ help:
 	@echo "make test    all tests but the slow ones"
 	@echo "make slow    the tests that take longer"
 	@echo "make coverage  which lines make test runs, as a table"
-	@echo "make chaos   a thousand drawn mishaps around a store: damage, strangers' files, several builds"
+	@echo "make chaos   tests of many minutes, and a thousand drawn mishaps around a store"
 	@echo "make check   what CI runs: lint, types, test, slow, demo"
 	@echo "make bench   the benchmarks, as ratios within one run"
 	@echo "make pins    resolve requirements.txt anew (needs uv)"
@@ -40,12 +40,13 @@ test: setup
 	$(BIN)/python -m pytest -m "not slow"
 
 slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not chaos" --durations=40
 
 coverage: setup
 	$(BIN)/python -m pytest -q -m "not slow" --cov --cov-report=term:skip-covered
 
 chaos: setup
+	$(BIN)/python -m pytest -m chaos
 	$(BIN)/python tests/pipeline/trials.py 1000
 
 lint: setup

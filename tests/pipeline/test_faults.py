@@ -58,6 +58,7 @@ def test_fault_at_some_file_operations(tmp_path, ct_dataset, fault, recipe, seed
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 def test_two_hundred_random_kills(tmp_path, ct_dataset, seed):
     """Never an early or incomplete store, and in the end the same bytes."""
     print(f"seed {seed}")

@@ -212,6 +212,7 @@ def test_a_worker_that_is_stopped_while_it_starts_holds_nobody(tmp_path, ct_data
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.timeout(1800)
 def test_fifty_stops_at_drawn_moments(tmp_path, ct_dataset, seed):
     """Builds until so many stops have come while a build was under way; one that came too late is none."""
