@@ -183,6 +183,8 @@ def test_network_is_neutral_to_the_backend() -> None:
         *(
             "network",
             "backbones",
+            "backbone_weights",
+            "published",
             "resnet",
             "densenet",
             "temporal",
