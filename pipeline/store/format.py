@@ -79,9 +79,13 @@ class Row:
     facts: str
     made_with: str = ""
     statistics: str = "{}"
+    stack: str = ""
+    position: int = 0
+    selected: int = 1
 
 
-COLUMNS = tuple(column.name for column in fields(Row))
+PLACE = ("stack", "position", "selected")  # not stored yet
+COLUMNS = tuple(column.name for column in fields(Row) if column.name not in PLACE)
 
 
 BESIDE_DIGEST = ("made_with", "statistics")  # columns that say nothing of what the volumes are
@@ -139,7 +143,7 @@ def digest_of(recipe: Json, classes: Sequence[str], rows: Iterable[Row]) -> str:
     # One encoder for all rows: making one for each took most of the time of opening 100,000.
     encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
     for row in rows:
-        told = {name: value for name, value in vars(row).items() if name not in BESIDE_DIGEST}
+        told = {name: value for name, value in vars(row).items() if name not in BESIDE_DIGEST + PLACE}
         hasher.update(b"\n" + encode(told).encode())
     return f"sha256:{hasher.hexdigest()}"
 
