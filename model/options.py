@@ -27,7 +27,7 @@ def _option(setting: Field[Any]) -> Callable[[Command], Command]:
     choices, flags = details.pop("choices", None), details.pop("flags", None)
     if flags or isinstance(setting.default, bool):
         details |= {"is_flag": True, "default": None}
-    else:
+    elif "type" not in details:
         details["type"] = (
             click.Choice(choices) if choices else str if setting.default is None else type(setting.default)
         )
