@@ -33,14 +33,15 @@ KIND = Kind(
 TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}
 
 
-def given_settings(config: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What the user gives: a file or a preset, and over it the options of the command line.
+def given_settings(*, config: str | None = None, **options: Any) -> dict[str, Any]:
+    """What the user gives: a file or a preset, and over it the options that are not None.
 
     Raises ConfigError with every fault of the file, each with its line, and as ``Settings`` does.
     """
+    options = {name: value for name, value in options.items() if value is not None}
     if config is None:
         Settings(**options)
-        return dict(options)
+        return options
     file = PRESETS.get(config, Path(config))
     root = read_yaml(file, kind=KIND)
     document = _with_named_layers(plain(root))

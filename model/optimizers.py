@@ -43,7 +43,9 @@ def _decaying(gradient: Any, variable: Any, penalty: float) -> Any:
 def make_optimizer(settings: Settings) -> keras.optimizers.Optimizer:
     """A new optimizer, as the settings say."""
     rate = settings.learning_rate
-    made = DecayingAdam(rate) if settings.optimizer == "adam" else DecayingSGD(rate, momentum=settings.momentum)
+    made = (
+        DecayingAdam(rate) if settings.optimizer == "adam" else DecayingSGD(rate, momentum=settings.momentum)
+    )
     made.penalty = settings.weight_decay
     return made
 

@@ -10,6 +10,10 @@ from model import settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+CONFIG = click.option(
+    "--config", metavar="FILE|NAME", help="Settings in a YAML file, or the name of a preset of viptt."
+)
+
 
 def settings_options(*names: str) -> Callable[[Command], Command]:
     """Add the settings of a training, these or all; the command gets None for one that is not given."""

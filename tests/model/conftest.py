@@ -19,6 +19,8 @@ from model.training import train
 from model.weights import save_weights
 from pipeline.readers import SOURCE_TYPES
 from pipeline.store import Header, Row, Store, open_store, write_chunk, write_store
+from pipeline.store import open as store_module
+from pipeline.store.format import COLUMNS
 
 CLASSES = ("Infiltrative", "Focal", "Tuberculoma")
 SHAPE = (4, 32, 32)
@@ -76,6 +78,44 @@ def _stores_in(folder: Path) -> Callable[..., Store]:
         write_store(tree, Header(name, recipe, tuple(classes), {}), rows, chunks)
         return open_store(tree)
 
+    return make
+
+
+@pytest.fixture
+def make_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Store]:
+    """A store of pictures: ``make_pictures({"A": "0012"})`` has a stack A, with a label for each picture.
+
+    A ``_`` is a position without a picture, a letter a label of a picture that is not selected: a for 0.
+    """
+    places: dict[str, Row] = {}
+
+    def make(stacks: Mapping[str, str], *, name: str = "pictures", size: int = 16) -> Store:
+        rows, chunks = [], []
+        for stack, signs in sorted(stacks.items()):
+            for position, sign in enumerate(signs):
+                if sign == "_":
+                    continue
+                label = int(sign) if sign.isdigit() else ord(sign) - ord("a")
+                picture = volume(label, len(rows), (1, size, size)).astype(np.float16)
+                chunks.append(tmp_path / f"{name}-{len(rows)}.chunk")
+                sha256, number = write_chunk(chunks[-1], picture), f"{len(rows):064}"
+                sample = f"{stack}/{position:03}"
+                row = Row(sample, label, "", f"{sample}.png", number, sha256, "{}")
+                rows.append(
+                    replace(row, group=stack, stack=stack, position=position, selected=int(sign.isdigit()))
+                )
+        recipe = {"type": "frames", "sample": "picture", "shape": [1, size, size], "dtype": "float16"}
+        places.update({row.id: row for row in rows})
+        write_store(tmp_path / f"{name}.zarr", Header(name, recipe, CLASSES, {}), rows, chunks)
+        return open_store(tmp_path / f"{name}.zarr")
+
+    if "stack" not in COLUMNS:  # stores do not have these columns yet
+        stored = store_module._read_rows
+        monkeypatch.setattr(
+            store_module,
+            "_read_rows",
+            lambda path: tuple(places.get(row.id, row) for row in stored(path)),
+        )
     return make
 
 
