@@ -140,16 +140,8 @@ def architecture(name: str) -> Architecture:
 
 
 def build_options(settings: Settings, statistics: tuple[float, float] | None) -> dict[str, Any]:
-    """What the builder of a network takes of the settings; ``statistics`` as ``needs_statistics`` says.
-
-    Raises ConfigError for a setting that the network does not know.
-    """
-    known, usual = architecture(settings.model), Settings()
-    for name in PARTICULAR:
-        value = getattr(settings, name)
-        if name not in known.options and value != getattr(usual, name):
-            reason = f"{settings.model} knows no `{name}`"
-            raise ConfigError.of(name, "needless-setting", reason, f"leave `{name}: {value}` out")
+    """What the builder of a network takes of the settings; ``statistics`` where ``needs_statistics``."""
+    known = architecture(settings.model)
     options = {name: getattr(settings, name) for name in known.options if name != "standardise"}
     how = _standardise(settings)
     by_how: dict[str, dict[str, Any]] = {
@@ -178,9 +170,18 @@ def _standardise(settings: Settings) -> str:
     return given
 
 
-def check_shape(name: str, shape: tuple[int, ...]) -> None:
-    """Raise ConfigError unless a network reads samples of this shape, without the batch."""
-    axes = architecture(name).axes
+def check_fits(settings: Settings, shape: tuple[int, ...]) -> None:
+    """Raise ConfigError unless the network knows the settings, and reads samples of this shape."""
+    known, usual = architecture(settings.model), Settings()
+    for name in PARTICULAR:
+        value = getattr(settings, name)
+        if name not in known.options and value != getattr(usual, name):
+            reason = f"{settings.model} knows no `{name}`"
+            raise ConfigError.of(name, "needless-setting", reason, f"leave `{name}: {value}` out")
+    _check_axes(settings.model, known.axes, shape)
+
+
+def _check_axes(name: str, axes: int | None, shape: tuple[int, ...]) -> None:
     if axes in (None, len(shape)):
         return
     if axes == PICTURES:

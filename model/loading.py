@@ -7,7 +7,7 @@ from pathlib import Path
 
 import keras
 
-from model.architectures import architecture, build_options, check_shape
+from model.architectures import architecture, build_options, check_fits
 from model.run_folder import WEIGHTS, Config, read_config
 from model.settings import Settings
 from model.weights import load_body, load_weights
@@ -41,7 +41,7 @@ def build_network(
     part, for networks that standardise. Raises ConfigError if the network does not read such samples or
     does not know a setting, and as its builder does.
     """
-    check_shape(settings.model, shape)
+    check_fits(settings, shape)
     start = starting_weights(settings)
     # `--init` overwrites the backbone as well, so fetching other weights would be wasted.
     weights = "none" if settings.init else str(start) if start else settings.weights

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from model.architectures import check_shape, needs_statistics
+from model.architectures import check_fits, needs_statistics
 from model.checkpoint import Checkpoint
 from model.devices import batch_sizes, choose_devices, devices_text, shared
 from model.features import open_features
@@ -133,7 +133,7 @@ def _plan(
             reason = f"its split {name!r} is empty"
             raise ConfigError.of(split_file, "empty-split", reason, "split with other fractions")
     data = describe(opened, Path(split_file))
-    check_shape(settings.model, sample_shape(data.shape, data.recipe, settings.window))
+    check_fits(settings, sample_shape(data.shape, data.recipe, settings.window))
     samples = {name: chosen_samples(listed, settings) for name, listed in samples.items()}
     if settings.from_features:
         features = open_features(opened)
