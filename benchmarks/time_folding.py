@@ -20,8 +20,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from model.applications import BACKBONE
 from model.network import viptt_net
-from model.published import BACKBONE
 
 FULL = (70, 224, 224, 1)
 BATCH = 2

@@ -16,10 +16,10 @@ from typing import Any
 
 import keras
 
+from model.applications import NAMES, is_published
 from model.backbones import backbone
 from model.network import small_net, viptt_net
 from model.own_network import is_own, own_network
-from model.published import NAMES, is_published
 from model.settings import Settings
 from model.sononet import BLOCKS, freeze, sononet
 from model.sononet_weights import PRESET

@@ -38,6 +38,11 @@ class OverPictures(layers.Layer):  # type: ignore[misc]  # Keras has no types
         super().__init__(name=name)
         self.layer = layer
 
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        """Nothing to make but what the layer makes of images of this shape."""
+        if not self.layer.built:
+            self.layer.build(shape if len(shape) == 4 else (shape[0], *shape[2:4], shape[1]))
+
     def call(self, samples: Any, training: bool = False) -> Any:
         """``samples`` float (B, [length,] h, w, 1); the same shape comes out."""
         if not training:

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from model.published import BACKBONE, NAMES, Shape, own_graph, picture_body, published
+from model.applications import BACKBONE, NAMES, Shape, own_graph, picture_body, published
 from model.resnet import BLOCKS as RESNETS
 from model.weights import load_layer, load_weights
 from pipeline.errors import IntegrityError

@@ -23,8 +23,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from model.backbone_weights import initialise
-from model.published import (
+from model.applications import (
     BACKBONE,
     NAMES,
     SMALLEST,
@@ -34,6 +33,7 @@ from model.published import (
     picture_body,
     without_imagenet,
 )
+from model.backbone_weights import initialise
 from pipeline.errors import ConfigError
 
 HEAD, STANDARDISE = "head", "standardise"

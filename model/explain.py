@@ -22,8 +22,8 @@ import tensorflow as tf
 from keras import layers, ops
 from numpy.typing import NDArray
 
+from model.applications import BACKBONE
 from model.network import ADAPTER, summary
-from model.published import BACKBONE
 
 Float32 = NDArray[np.float32]
 SLICES_AT_ONCE = 14  # VGG-16 takes about 50 MB for a slice of 224 x 224

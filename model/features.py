@@ -17,10 +17,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from model.applications import BACKBONE
 from model.architectures import require_backbone
 from model.loading import build_network
 from model.network import encoder, fix_adapter
-from model.published import BACKBONE
 from model.settings import Settings
 from model.stream import scaled
 from pipeline.errors import ConfigError, IntegrityError

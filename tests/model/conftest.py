@@ -17,10 +17,10 @@ from model.run_folder import Config, create_run, describe
 from model.settings import Settings
 from model.training import train
 from model.weights import save_weights
+from pipeline import store as store_package
 from pipeline.readers import SOURCE_TYPES
 from pipeline.store import Header, Row, Store, open_store, write_chunk, write_store
 from pipeline.store import open as store_module
-from pipeline.store.format import COLUMNS
 
 CLASSES = ("Infiltrative", "Focal", "Tuberculoma")
 SHAPE = (4, 32, 32)
@@ -106,10 +106,11 @@ def make_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[.
                 )
         recipe = {"type": "frames", "sample": "picture", "shape": [1, size, size], "dtype": "float16"}
         places.update({row.id: row for row in rows})
-        write_store(tmp_path / f"{name}.zarr", Header(name, recipe, CLASSES, {}), rows, chunks)
+        place = getattr(store_package, "Chunk", Path)
+        write_store(tmp_path / f"{name}.zarr", Header(name, recipe, CLASSES, {}), rows, [*map(place, chunks)])
         return open_store(tmp_path / f"{name}.zarr")
 
-    if "stack" not in COLUMNS:  # stores do not have these columns yet
+    if not hasattr(Header, "pictures"):  # stores do not have these columns yet
         stored = store_module._read_rows
         monkeypatch.setattr(
             store_module,

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import pytest
 
+from model.applications import NAMES, published
 from model.backbones import PRESET_2022, backbone, blocks, thaw
-from model.published import NAMES, published
 from pipeline.errors import ConfigError, IntegrityError, ResourceError
 
 # Parameters for 1000 classes of colour pictures. VGG, ResNet and DenseNet: the table of
