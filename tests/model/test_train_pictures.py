@@ -10,6 +10,7 @@ import pytest
 from runs import equal, history_of, weights_of
 
 from model.checkpoint import Checkpoint
+from model.config_file import given_settings
 from model.evaluate import evaluate
 from model.loading import load_network
 from model.predict import load_ensemble, predict_dataset
@@ -149,6 +150,24 @@ def test_single_pictures_have_no_windows_and_windows_no_single_pictures(trained:
         trained(replace(ONCE, model="sononet-3d"))
     with pytest.raises(ConfigError, match="no-windows"):
         trained(replace(ONCE, model="sononet-3d", window=Window(length=11)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("sononet-2025", {"width": 4}),
+        ("sononet-2025", {"width": 4, "model": "sononet-2+1d"}),
+        ("sononet-2025-2d", {"width": 4}),
+        ("covidnet-ct-id-2022", {"model": "densenet121", "weights": "none"}),
+    ],
+)
+def test_the_presets_train(trained: Trained, name: str, changes: dict[str, object]) -> None:
+    given = given_settings(config=name, epochs=1, batch_size=4)
+    if given.get("window"):
+        given["window"] = Window(length=5, stride=1, labels="last")  # of one label, these stacks have none
+    run = trained(Settings(**{**given, **changes}), size=32)
+    assert len(history_of(run)) == 1
 
 
 # --- mean and deviation -------------------------------------------------------------------------
