@@ -20,7 +20,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from model.backbones import BACKBONE
+from model.applications import BACKBONE
 from model.network import viptt_net
 
 FULL = (70, 224, 224, 1)

@@ -111,9 +111,11 @@ class RandomRotation(keras.layers.Layer):  # type: ignore[misc]  # Keras has no 
         self.seeds = keras.random.SeedGenerator(seed)
 
     def call(self, volumes: Any, training: bool = False) -> Any:
-        """Rotate ``volumes``, float (B, d, h, w, 1), if ``training``; the shape stays the same."""
+        """Rotate ``volumes``, float (B, [d,] h, w, 1), if ``training``; the shape stays the same."""
         if not training:
             return volumes
+        if len(volumes.shape) == 4:  # pictures: volumes of depth 1
+            return self.call(volumes[:, None], training=True)[:, 0]
         drawn = keras.random.randint((ops.shape(volumes)[0],), 0, len(self.table.sources), seed=self.seeds)
         return rotate(volumes, drawn, self.table)
 

@@ -9,55 +9,37 @@ What the eight networks are: K. Simonyan and A. Zisserman, ICLR 2015 (VGG); K. H
 for DenseNet-161, which Keras does not have. VGG keeps its two layers of 4096, with a dropout of 0.5
 (Simonyan and Zisserman, section 3.1).
 
-A gray picture is a colour picture with three equal channels, so that the first convolution may sum
-its weights over the colours. Keras' ImageNet weights of VGG and ResNet were trained on values of
-0 to 255 less their mean, those of DenseNet on a deviation of 1 (so were those of torchvision); the
-summed weights are scaled to take pictures with mean 0 and deviation 1 in all cases.
-
 The preset ``covidnet-ct-id-2022`` follows the code of COVIDNet-CT-Identification (2022): the ResNets
 have the form of PyTorch's torchvision, the first convolution is the green slice of the weights, and
 ``thaw`` names blocks as that code did.
 """
 
 import re
-import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers, ops
-from numpy.typing import NDArray
 
-from model.densenet import densenet161
-from model.own_network import is_own, own_backbone
-from model.resnet import BLOCKS as RESNETS
-from model.resnet import resnet
-from model.weights import load_layer, load_weights
-from pipeline.errors import ConfigError, IntegrityError, ResourceError
+from model.applications import (
+    BACKBONE,
+    NAMES,
+    SMALLEST,
+    Shape,
+    application,
+    own_graph,
+    picture_body,
+    without_imagenet,
+)
+from model.backbone_weights import initialise
+from pipeline.errors import ConfigError
 
-BACKBONE, HEAD, STANDARDISE = "backbone", "head", "standardise"
+HEAD, STANDARDISE = "head", "standardise"
 PRESET_2022 = "covidnet-ct-id-2022"
-KERAS_NAMES = {
-    "vgg16": "VGG16",
-    "vgg19": "VGG19",
-    "resnet50": "ResNet50",
-    "resnet101": "ResNet101",
-    "resnet152": "ResNet152",
-    "densenet121": "DenseNet121",
-    "densenet201": "DenseNet201",
-}
-NAMES = (*KERAS_NAMES, "densenet161")
-SMALLEST = 32  # pixels; five times halved, one is left
-SILENCE_S = 20.0  # of the server that has the ImageNet weights
-# What a picture's deviation of 1 is in each colour, to the ImageNet weights of Keras (blue, green, red).
-SEEN = {"vgg": (57.375, 57.12, 58.395), "resnet": (57.375, 57.12, 58.395), "densenet": (1.0, 1.0, 1.0)}
 IMAGENET_MEAN, IMAGENET_DEVIATION = 0.449, 0.226  # of gray, in [0, 1]: the means over the three colours
 BLOCK = re.compile(r"(conv\d+_block\d+)_|(block\d+_conv\d+)$")
-Shape = tuple[int, int, int]
 
 
 def backbone(
@@ -84,15 +66,15 @@ def backbone(
     IntegrityError if a file does not fit.
     """
     _check(name, shape, preset, statistics)
-    if weights == "imagenet" and _own_graph(name, preset):
-        raise _without_imagenet()
+    if weights == "imagenet" and own_graph(name, preset):
+        raise without_imagenet()
     picture = keras.Input(shape, name="picture")
-    body = _body(name, shape, preset)
+    body = picture_body(name, shape, preset)
     features = body(_prepared(name, picture, statistics))
     # float32 whatever the policy: the loss takes the logarithm of what comes out here.
     head = layers.Dense(classes, activation="softmax", name=HEAD, dtype="float32")
     net = keras.Model(picture, head(features), name=re.sub(r"\W", "_", name))
-    _initialise(net, name, weights, shape, preset)
+    initialise(net, name, weights, shape, preset)
     thaw(net, unfreeze, preset=preset)
     return net
 
@@ -183,17 +165,6 @@ def _check(name: str, shape: Shape, preset: str | None, statistics: tuple[float,
         )
 
 
-def _without_imagenet() -> ConfigError:
-    reason = "Keras has no ImageNet weights for this form of the network"
-    remedy = "give `--weights FILE` or `--weights none`, or another network"
-    return ConfigError.of("--weights", "no-weights", reason, remedy)
-
-
-def _own_graph(name: str, preset: str | None) -> bool:
-    """Whether the network is built here, for Keras does not have it in this form."""
-    return name == "densenet161" or (name in RESNETS and preset is not None)
-
-
 def _prepared(name: str, picture: Any, statistics: tuple[float, float] | None) -> Any:
     """The picture as the backbone takes it: of one channel, or three where the backbone is as published."""
     if statistics:
@@ -218,7 +189,7 @@ class Colours(layers.Layer):  # type: ignore[misc]  # Keras has no types
         """Prepare the pictures as the network's own module does."""
         if self.standardised:
             pictures = pictures * IMAGENET_DEVIATION + IMAGENET_MEAN
-        module = sys.modules[_application(self.application).__module__]
+        module = sys.modules[application(self.application).__module__]
         return module.preprocess_input(ops.repeat(pictures * 255, 3, axis=-1))
 
     def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -228,165 +199,3 @@ class Colours(layers.Layer):  # type: ignore[misc]  # Keras has no types
     def get_config(self) -> dict[str, Any]:
         """What builds the layer anew."""
         return {**super().get_config(), "application": self.application, "standardised": self.standardised}
-
-
-def _body(name: str, shape: Shape, preset: str | None) -> keras.Model:
-    """A backbone with random weights: pictures (N, height, width, channels) to features (N, n)."""
-    if name == "densenet161":
-        return densenet161(shape, name=BACKBONE)
-    if _own_graph(name, preset):
-        return resnet(RESNETS[name], shape, name=BACKBONE)
-    if name.startswith("vgg") and name in NAMES:
-        return _vgg(name, shape)
-    return published(name, shape if name in NAMES else (*shape[:2], 3), weights=None)
-
-
-def _vgg(name: str, shape: Shape) -> keras.Model:
-    """VGG up to its second layer of 4096."""
-    bare = published(name, shape, weights=None, pooling=None)
-    features = layers.Flatten(name="flatten")(bare.output)
-    for number in (1, 2):
-        features = layers.Dense(4096, activation="relu", name=f"fc{number}")(features)
-        features = layers.Dropout(0.5, name=f"dropout{number}")(features)
-    return keras.Model(bare.input, features, name=BACKBONE)
-
-
-def published(
-    name: str,
-    shape: Shape,
-    *,
-    weights: str | None,
-    pooling: str | None = "avg",
-    top: bool = False,
-) -> keras.Model:
-    """A network of ``keras.applications`` for pictures of ``shape``, named "backbone".
-
-    ``weights`` are "imagenet" or None; without its ``top``, the feature maps are averaged or, with
-    no ``pooling``, given as they are. Raises ConfigError if Keras has no such network, or not for
-    this shape, ResourceError if its weights cannot be fetched.
-    """
-    build = _application(name)
-    options = {"input_shape": shape, "include_top": top, "name": BACKBONE}
-    options |= {} if top else {"pooling": pooling}
-    with _fetching(name):
-        net = build(weights=weights, **options)
-    # Evaluating builds the network without them and loads what was trained: the graph must be the same.
-    if weights and name not in NAMES and len(net.layers) != len(build(weights=None, **options).layers):
-        reason = "with its ImageNet weights, Keras adds layers to it"
-        raise ConfigError.of("--weights", "no-weights", reason, "give `--weights none`, or another network")
-    return net
-
-
-def frames_backbone(name: str, shape: Shape, *, weights: str | None, output: str = "mean") -> keras.Model:
-    """A backbone for frames (N, height, width, 3), without its top, named "backbone".
-
-    ``name`` is one of ``NAMES``, a network of ``keras.applications``, or the user's own
-    ``module:function``. ``weights`` are "imagenet"; all else leaves them random. ``output`` is
-    "mean": features (N, n); "maps": the last feature maps (N, h, w, n); "fc1": VGG's first 4096
-    units (N, 4096). Raises ConfigError if that cannot be, ResourceError as ``published``.
-    """
-    known = "imagenet" if weights == "imagenet" else None
-    if is_own(name):
-        net = own_backbone(name, shape, rank=4 if output == "maps" else 2)
-        return keras.Model(net.input, net.output, name=BACKBONE)
-    if output == "fc1" and name not in ("vgg16", "vgg19"):
-        raise ConfigError.of("features", "no-fc1", f"{name} has no fc1", "give `backbone: vgg16`, or vgg19")
-    if output == "fc1":
-        net = published(name, shape, weights=known, top=True)
-        return keras.Model(net.input, net.get_layer("fc1").output, name=BACKBONE)
-    if name != "densenet161":
-        return published(name, shape, weights=known, pooling="avg" if output == "mean" else None)
-    if known:
-        raise _without_imagenet()
-    net = densenet161(shape, name=BACKBONE)
-    return net if output == "mean" else keras.Model(net.input, net.get_layer("relu").output, name=BACKBONE)
-
-
-def _application(name: str) -> Callable[..., keras.Model]:
-    wanted = KERAS_NAMES.get(name, name).lower()
-    known = {key.lower(): item for key, item in vars(keras.applications).items() if key[0].isupper()}
-    if wanted not in known:
-        others = f"{', '.join(NAMES)}, or a network of keras.applications"
-        raise ConfigError.of("--model", "unknown-name", f"there is no {name!r}", f"give one of: {others}")
-    build: Callable[..., keras.Model] = known[wanted]
-    return build
-
-
-@contextmanager
-def _fetching(name: str) -> Iterator[None]:
-    """Let a shape that Keras refuses, and weights that do not come, be errors of ours."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(SILENCE_S)  # Keras itself would wait for an answer for ever
-    try:
-        yield
-    except ValueError as error:
-        remedy = "give pictures of another size, or another network"
-        raise ConfigError.of(name, "bad-shape", str(error), remedy) from error
-    except Exception as error:  # Keras raises a bare Exception where a download fails
-        remedy = "give `--weights FILE` or `--weights none`, or connect to the network"
-        raise ResourceError.of("imagenet", "no-weights", str(error), remedy) from error
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-# --- weights ------------------------------------------------------------------------------------
-
-
-def _initialise(net: keras.Model, name: str, weights: str | None, shape: Shape, preset: str | None) -> None:
-    if weights in (None, "none"):
-        return
-    if weights != "imagenet":
-        _from_file(net, name, str(weights), shape, preset)
-        return
-    # The layers of 4096 were trained for 7 x 7 feature maps.
-    top = name in ("vgg16", "vgg19") and shape[:2] == (224, 224)
-    _take_over(net, published(name, (*shape[:2], 3), weights="imagenet", top=top), name, preset)
-
-
-def _from_file(net: keras.Model, name: str, path: str, shape: Shape, preset: str | None) -> None:
-    """Load the file as a network or backbone of gray pictures; if it is none, as one of colours."""
-    try:
-        load_layer(net, BACKBONE, path)
-    except IntegrityError as error:
-        if error.problems[0].code != "other-network":
-            raise
-        for donor in _colour_forms(name, (*shape[:2], 3), preset):
-            if _loads(donor, path):
-                _take_over(net, donor, name, preset)
-                return
-        raise
-
-
-def _colour_forms(name: str, shape: Shape, preset: str | None) -> Iterator[keras.Model]:
-    """The networks that a file of three colours may hold: without its top, and for VGG with it."""
-    own = _own_graph(name, preset)
-    yield _body(name, shape, preset) if own else published(name, shape, weights=None)
-    if name in ("vgg16", "vgg19"):
-        yield published(name, shape, weights=None, top=True)
-
-
-def _loads(donor: keras.Model, path: str) -> bool:
-    try:
-        load_weights(donor, path)
-    except IntegrityError:
-        return False
-    return True
-
-
-def _take_over(net: keras.Model, donor: keras.Model, name: str, preset: str | None) -> None:
-    """Give the backbone the weights of a network of three colours, as far as that reaches."""
-    body = net.get_layer(BACKBONE)
-    targets, sources = ([layer for layer in model.layers if layer.weights] for model in (body, donor))
-    for target, source in zip(targets, sources, strict=False):
-        values = source.get_weights()
-        if name in NAMES and target is targets[0]:
-            values[0] = _gray(values[0], name, preset)
-        target.set_weights(values)
-
-
-def _gray(kernel: NDArray[np.float32], name: str, preset: str | None) -> NDArray[np.float32]:
-    """The first convolution (h, w, 3, n) for gray pictures of mean 0 and deviation 1, (h, w, 1, n)."""
-    seen = 1.0 if name in RESNETS and preset else np.array(SEEN[name.rstrip("0123456789")])[:, np.newaxis]
-    scaled = kernel * seen
-    found: NDArray[np.float32] = scaled[:, :, 1:2] if preset else scaled.sum(axis=2, keepdims=True)
-    return found

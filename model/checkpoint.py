@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.events import Events
+from model.optimizers import LOSS, schedule
 from model.run_folder import EVENTS, STATE, WEIGHTS, write_history
 from model.settings import Settings
 from model.weights import save_weights
 from pipeline.errors import IntegrityError, VipttError
 from pipeline.store import write_durably
 
-LOSS = "val_loss"
 AGAIN = "train again in another folder"
 # What EarlyStopping and ReduceLROnPlateau have to know of earlier epochs.
 REMEMBERED = ("wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter")
@@ -94,12 +94,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has n
     def __init__(self, folder: Path, settings: Settings, net: keras.Model, trainer: keras.Model) -> None:
         super().__init__()
         self.folder, self.settings, self.net, self.trainer = folder, settings, net, trainer
-        self.schedule = [
-            keras.callbacks.EarlyStopping(LOSS, mode="min", patience=settings.stop_patience),
-            keras.callbacks.ReduceLROnPlateau(
-                LOSS, mode="min", factor=0.1, patience=settings.plateau_patience
-            ),
-        ]
+        self.schedule = schedule(settings)
         self.waited: Callable[[], float] = lambda: 0.0
         self.running_means: list[NDArray[Any]] = []
         self.events = Events(folder / EVENTS)

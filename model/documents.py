@@ -20,11 +20,14 @@ def parse(kind: type[Record], document: Any) -> Record:
     unknown = sorted(document.keys() - hints.keys())
     if unknown:
         raise ValueError(f"unknown: {', '.join(unknown)}")
-    return kind(**{name: _fitted(hints[name], value, name) for name, value in document.items()})
+    return kind(**{name: fitted(hints[name], value, name) for name, value in document.items()})
 
 
-def _fitted(hint: Any, value: Any, name: str) -> Any:
-    """``value`` as the type ``hint`` wants it; one case for each kind of type that the records use."""
+def fitted(hint: Any, value: Any, name: str) -> Any:
+    """``value`` as the type ``hint`` wants it; raises as ``parse``.
+
+    There is one case for each kind of type that the records use.
+    """
     origin, inner = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
@@ -35,9 +38,9 @@ def _fitted(hint: Any, value: Any, name: str) -> Any:
     if origin is tuple and isinstance(value, list):
         kinds = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
         if len(kinds) == len(value):
-            return tuple(_fitted(kind, item, name) for kind, item in zip(kinds, value, strict=True))
+            return tuple(fitted(kind, item, name) for kind, item in zip(kinds, value, strict=True))
     if origin is Mapping and isinstance(value, dict):
-        return {key: _fitted(inner[1], item, name) for key, item in value.items()}
+        return {key: fitted(inner[1], item, name) for key, item in value.items()}
     # JSON writes 1.0 as 1 where another program wrote it; bool is a subclass of int, hence `type`.
     if type(value) is hint or (hint is float and type(value) is int):
         return value
@@ -48,4 +51,4 @@ def _fitted_to_one_of(kinds: tuple[Any, ...], value: Any, name: str) -> Any:
     if value is None and type(None) in kinds:
         return None
     (kind,) = (kind for kind in kinds if kind is not type(None))  # the records have `X | None` only
-    return _fitted(kind, value, name)
+    return fitted(kind, value, name)

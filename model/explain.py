@@ -22,7 +22,7 @@ import tensorflow as tf
 from keras import layers, ops
 from numpy.typing import NDArray
 
-from model.backbones import BACKBONE
+from model.applications import BACKBONE
 from model.network import ADAPTER, summary
 
 Float32 = NDArray[np.float32]

@@ -17,8 +17,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from model.applications import BACKBONE
 from model.architectures import require_backbone
-from model.backbones import BACKBONE
 from model.loading import build_network
 from model.network import encoder, fix_adapter
 from model.settings import Settings

@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras import layers, ops
 from numpy.typing import NDArray
 
-from model.backbones import BACKBONE
+from model.applications import BACKBONE
 from pipeline.errors import ConfigError
 
 POOLINGS = (layers.MaxPooling2D, layers.AveragePooling2D)

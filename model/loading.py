@@ -7,10 +7,11 @@ from pathlib import Path
 
 import keras
 
-from model.architectures import architecture
+from model.architectures import architecture, build_options, check_fits
 from model.run_folder import WEIGHTS, Config, read_config
 from model.settings import Settings
 from model.weights import load_body, load_weights
+from model.windows import sample_shape
 from pipeline.errors import ConfigError
 
 
@@ -31,17 +32,23 @@ def _weights_file(path: Path) -> Path:
     return path
 
 
-def build_network(settings: Settings, shape: tuple[int, int, int, int], classes: int) -> keras.Model:
+def build_network(
+    settings: Settings, shape: tuple[int, ...], classes: int, *, statistics: tuple[float, float] | None = None
+) -> keras.Model:
     """The network that a training starts from, with the weights that the settings name.
 
-    ``shape`` is (depth, height, width, channels). Raises as the builder of the network does.
+    ``shape`` is that of a sample without the batch; ``statistics`` are mean and deviation of the train
+    part, for networks that standardise. Raises ConfigError if the network does not read such samples or
+    does not know a setting, and as its builder does.
     """
+    check_fits(settings, shape)
     start = starting_weights(settings)
     # `--init` overwrites the backbone as well, so fetching other weights would be wasted.
     weights = "none" if settings.init else str(start) if start else settings.weights
     # Left out, the builder takes its own default: ImageNet for VGG-16, none for the small network.
     given = {} if weights is None else {"weights": weights}
-    net = architecture(settings.model).build(shape, classes, **given)
+    options = build_options(settings, statistics)
+    net = architecture(settings.model).build(shape, classes, **given, **options)
     if settings.init and start:
         load_body(net, start)
     return net
@@ -57,8 +64,10 @@ def load_network(folder: Path) -> tuple[Config, keras.Model]:
     if not (folder / WEIGHTS).is_file():
         reason = "it has no weights yet: no epoch was finished"
         raise ConfigError.of(folder, "no-weights", reason, "finish it with `viptt train … --resume`")
-    build = architecture(config.settings.model).build
+    settings, data = config.settings, config.data
+    shape = sample_shape(data.shape, data.recipe, settings.window)
+    options = build_options(settings, data.statistics)
     # "none": all weights come from the file, and nothing is fetched.
-    net = build(config.data.shape, len(config.data.classes), weights="none")
+    net = architecture(settings.model).build(shape, len(data.classes), weights="none", **options)
     load_weights(net, folder / WEIGHTS)
     return config, net

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from model.backbones import BACKBONE, SMALLEST, frames_backbone
+from model.applications import BACKBONE, SMALLEST, frames_backbone
 from model.temporal import TEMPORAL, summary_layers
 from model.weights import load_layer
 from pipeline.errors import ConfigError

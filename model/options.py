@@ -10,6 +10,10 @@ from model import settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+CONFIG = click.option(
+    "--config", metavar="FILE|NAME", help="Settings in a YAML file, or the name of a preset of viptt."
+)
+
 
 def settings_options(*names: str) -> Callable[[Command], Command]:
     """Add the settings of a training, these or all; the command gets None for one that is not given."""
@@ -27,7 +31,7 @@ def _option(setting: Field[Any]) -> Callable[[Command], Command]:
     choices, flags = details.pop("choices", None), details.pop("flags", None)
     if flags or isinstance(setting.default, bool):
         details |= {"is_flag": True, "default": None}
-    else:
+    elif "type" not in details:
         details["type"] = (
             click.Choice(choices) if choices else str if setting.default is None else type(setting.default)
         )

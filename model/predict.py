@@ -5,7 +5,7 @@ value x 255. Probabilities are in the order of the run's classes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +19,8 @@ from model.explain import explain
 from model.loading import load_network
 from model.predictions import Prediction, check_submission
 from model.run_folder import Data
-from model.stream import Samples, batches, bind, integrity_errors, scaled
+from model.settings import Settings
+from model.stream import Samples, batches, bind, chosen_samples, integrity_errors, scaled
 from pipeline.errors import ConfigError, IntegrityError, ResourceError
 from pipeline.split import read_split
 from pipeline.store import Store, open_store
@@ -31,10 +32,11 @@ INSTEAD = "name the folder of its files instead, or build it with the run's reci
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The networks of one or more runs, and the data that the first was trained on."""
+    """The networks of one or more runs, the data that the first was trained on, and its settings."""
 
     data: Data
     nets: tuple[keras.Model, ...]
+    settings: Settings
 
 
 class NewVolume(Protocol):
@@ -67,9 +69,12 @@ def load_ensemble(
             if getattr(config.data, name) != getattr(first, name):
                 reason = f"its {name} and those of {folders[0]} differ"
                 raise ConfigError.of(folder, f"other-{name}", reason, "average runs of the same data only")
+        if config.settings.window != configs[0].settings.window:
+            reason = f"its windows and those of {folders[0]} differ"
+            raise ConfigError.of(folder, "other-shape", reason, "average runs of the same data only")
     if len(folders) > 1:
         say(f"averaging {len(folders)} runs: {', '.join(map(str, folders))}")
-    return Ensemble(first, nets)
+    return Ensemble(first, nets, configs[0].settings)
 
 
 def predict_volumes(
@@ -78,11 +83,15 @@ def predict_volumes(
     """Predict volumes as they come, holding no more than a batch of them in memory.
 
     With ``pictures``, a folder, each decision is explained there. Raises IntegrityError if a
-    network gives numbers that are not finite.
+    network gives numbers that are not finite, ConfigError if it reads windows of several volumes.
     """
+    if ensemble.settings.window:
+        reason = "the run reads windows of pictures"
+        raise ConfigError.of("FILE", "no-windows", reason, "build a store of pictures, and predict that")
     waiting = iter(volumes)
     while batch := list(islice(waiting, batch_size)):
-        values = np.stack([_network_input(item.volume, ensemble) for item in batch])[..., np.newaxis]
+        volumes = np.stack([_network_input(item.volume, ensemble) for item in batch])
+        values = volumes.reshape(len(batch), *ensemble.nets[0].input_shape[1:])
         found = [np.asarray(net.predict_on_batch(values)) for net in ensemble.nets]
         predictions = _averaged([item.id for item in batch], [item.source for item in batch], found)
         for prediction, item in zip(predictions, batch, strict=True):
@@ -107,7 +116,7 @@ def predict_dataset(
     ``predict_store`` do.
     """
     # Whatever can be refused is refused before the first volume is read.
-    samples = samples_of(open_store(store), ensemble.data, split_file, split)
+    samples = samples_of(open_store(store), ensemble, split_file, split)
     if submission:
         check_submission([samples.store.rows[row].source for row in samples.rows])
     say(f"predicting {len(samples.ids)} samples of {samples.store.header.dataset}")
@@ -149,22 +158,25 @@ def _check_finite(ids: Sequence[str], found: NDArray[np.float32]) -> None:
         raise IntegrityError.of(f"sample {bad}", "non-finite", "the network predicts NaN", "train again")
 
 
-def samples_of(store: Store, data: Data, split_file: Path, split: str | None) -> Samples:
-    """All samples of a store, or those of one split.
+def samples_of(store: Store, ensemble: Ensemble, split_file: Path, split: str | None) -> Samples:
+    """All samples of a store, or those of one split: every picture, or every window whatever its labels.
 
     Raises ConfigError if the store was built with another recipe than that of the run, or the split
     is empty, IntegrityError if the split file does not belong to the store.
     """
+    data, window = ensemble.data, ensemble.settings.window
+    wanted = Settings(window=window and replace(window, labels="last"))
     # Another window or shape gives plausible volumes, and wrong predictions without any error.
     if store.header.recipe != data.recipe:
         reason = f"it was built with {_differences(store.header.recipe, data.recipe)}"
         raise ConfigError.of(store.path, "other-recipe", reason, INSTEAD)
     if split is None:
-        return Samples(store, "all", tuple(row.id for row in store.rows), tuple(range(len(store.rows))))
+        every = Samples(store, "all", tuple(row.id for row in store.rows), tuple(range(len(store.rows))))
+        return chosen_samples(every, wanted)
     samples = bind(store, read_split(split_file), split, where=str(split_file))
     if not samples.ids:
         raise ConfigError.of(split_file, "empty-split", f"its split {split!r} is empty", "name another one")
-    return samples
+    return chosen_samples(samples, wanted)
 
 
 def _differences(built: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

@@ -42,8 +42,9 @@ TRAIN_AGAIN = "train again"
 class Data:
     """What a run was trained on; digests are ``sha256:…``, paths absolute, the recipe as in the store.
 
-    ``shape`` is (depth, height, width, channels). ``features_digest`` is that of the features store,
-    where the run was trained on features in place of the volumes.
+    ``shape`` is that of a stored volume, (depth, height, width, channels). ``features_digest`` is that of
+    the features store, where the run was trained on features in place of the volumes. ``statistics`` are
+    mean and deviation of the train part, where the network standardises by them.
     """
 
     dataset: str
@@ -55,6 +56,7 @@ class Data:
     shape: tuple[int, int, int, int]
     recipe: Json
     features_digest: str | None = None
+    statistics: tuple[float, float] | None = None
 
     @property
     def type(self) -> str:

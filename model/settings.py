@@ -1,7 +1,8 @@
 """The settings of a training: typed, frozen, the same on the command line and in a run's config.json.
 
 A field made by ``_option`` is an option of ``viptt train``: its name with dashes, its help text, its
-default. The others can be set from Python only. Importing this module needs no TensorFlow.
+default. Every field can be set in a file, see ``model.config_file``. Importing this module needs no
+TensorFlow.
 """
 
 from collections.abc import Mapping
@@ -11,8 +12,9 @@ from typing import Any
 from model import preset_2021
 from pipeline.errors import ConfigError
 
-# The classes behind these names are in `model.trainer`: Keras is slow to import.
+# The classes behind these names are in `model.optimizers`: Keras is slow to import.
 OPTIMIZERS = ("sgd", "adam")
+WINDOW_LABELS = ("same", "last")
 ANGLES = (-20.0, -10.0, -5.0, 0.0, 5.0, 10.0, 20.0)
 
 
@@ -33,6 +35,36 @@ STRATEGIES = {
 }
 
 
+@dataclass(frozen=True)
+class Window:
+    """Runs of ``length`` neighbouring pictures of a stack, one every ``stride`` pictures, each a sample.
+
+    ``labels`` "same" takes only windows whose pictures all have one label; "last" gives a window the
+    label of its last picture.
+    """
+
+    length: int = 5
+    stride: int = 5
+    labels: str = "same"
+
+    def __post_init__(self) -> None:
+        _at_least("window.length", self.length, 1)
+        _at_least("window.stride", self.stride, 1)
+        _one_of("window.labels", self.labels, WINDOW_LABELS)
+
+
+CHOICES = {
+    "strategy": tuple(STRATEGIES),
+    "optimizer": OPTIMIZERS,
+    "preset": ("sononet-2025", "covidnet-ct-id-2022"),
+    "standardise": ("none", "train", "picture"),
+    "frames": ("all", "selected"),
+    "sampler": ("shuffled", "weighted", "oversample", "undersample", "resample", "even-batches"),
+    "plateau_threshold_mode": ("abs", "rel"),
+    "best": ("loss", "accuracy"),
+}
+
+
 def _option(default: Any, text: str, **details: Any) -> Any:
     """A field that is an option; ``details`` are ``metavar``, ``choices``, ``flags`` in place of its name."""
     return field(default=default, metadata={"help": text, **details})
@@ -44,8 +76,8 @@ class Settings:
 
     ``weights`` None leaves the backbone's weights to the network. ``init`` is a run or a weights file
     from which all layers but the last are taken. ``freeze_backbone`` None means frozen for videos.
-    ``angles``, in degrees, are equally likely. ``checkpoint_s`` are the seconds between two
-    checkpoints within an epoch. ``from_features`` freezes the backbone and fixes the adapter.
+    ``checkpoint_s`` are the seconds between two checkpoints within an epoch. ``from_features`` freezes
+    the backbone and fixes the adapter. What has no comment here is explained in ``docs/training.md``.
     """
 
     strategy: str = _option(
@@ -67,14 +99,11 @@ class Settings:
     )
     epochs: int = _option(100, "Maximum number of epochs.  [default: 100; 1000 for scans of viptt-2021]")
     batch_size: int = _option(2, "Samples per training step.  [default: 2; 1 for clips of viptt-2021]")
-    optimizer: str = _option("sgd", "[default: sgd]", choices=OPTIMIZERS)
-    learning_rate: float = _option(0.001, "[default: 0.001]")
-    plateau_patience: int = _option(
-        5, "Epochs without a lower validation loss until the learning rate is divided by 10.  [default: 5]"
-    )
-    stop_patience: int = _option(
-        8, "Epochs without a lower validation loss until training stops.  [default: 8]"
-    )
+    # These four were options before there were files of settings; they still are, and are not shown.
+    optimizer: str = _option("sgd", "[default: sgd]", choices=OPTIMIZERS, hidden=True)
+    learning_rate: float = _option(0.001, "[default: 0.001]", hidden=True)
+    plateau_patience: int | None = _option(5, "[default: 5]", type=int, hidden=True)
+    stop_patience: int | None = _option(8, "[default: 8]", type=int, hidden=True)
     seed: int = _option(0, "Seed of the random weights and of the order of the samples.  [default: 0]")
     deterministic: bool = _option(False, "Give the same weights every time; slower.")
     mixed_precision: bool = _option(False, "Compute in float16 where that is safe.")
@@ -83,20 +112,63 @@ class Settings:
     remat: bool = _option(
         False, "Save memory: compute the backbone's activations twice instead of keeping them."
     )
-    angles: tuple[float, ...] = ANGLES
+    angles: tuple[float, ...] = ANGLES  # degrees, equally likely, of the strategies that rotate
     checkpoint_s: float = 300.0
+    # --- the network, as far as it knows these
+    preset: str | None = None  # the code of a paper, with its errors
+    backbone: str = "vgg16"
+    temporal: str = "lstm"
+    features: str = "mean"
+    width: int = 32
+    mid_channels: str = "cout"
+    unfreeze: int | None = None  # None: every layer is trained
+    standardise: str | None = None  # None: as suits the network
+    # --- the samples
+    window: Window | None = None
+    frames: str = "all"
+    sampler: str = "shuffled"
+    class_weights: bool | None = None  # None: as the strategy says
+    augmentation: tuple[Mapping[str, Mapping[str, Any]], ...] = ()  # name and arguments of each layer
+    # --- the steps
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    plateau_factor: float = 0.1
+    plateau_threshold: float = 1e-4
+    plateau_threshold_mode: str = "abs"
+    best: str = "loss"  # what the kept weights are the best by, on the validation part
 
     def __post_init__(self) -> None:
-        _one_of("--strategy", self.strategy, tuple(STRATEGIES))
-        _one_of("--optimizer", self.optimizer, OPTIMIZERS)
-        for name in ("epochs", "batch_size", "plateau_patience", "stop_patience"):
-            _at_least_one(f"--{name.replace('_', '-')}", getattr(self, name))
+        self._check_names()
+        self._check_numbers()
+        self._check_start()
+        self._check_samples()
+        self._check_features()
+
+    def _check_names(self) -> None:
+        for name, known in CHOICES.items():
+            value = getattr(self, name)
+            # None is a default that depends on something else.
+            if value is not None:
+                _one_of(_where(name), value, known)
+
+    def _check_numbers(self) -> None:
+        for name in ("epochs", "batch_size", "plateau_patience", "stop_patience", "width"):
+            _at_least(_where(name), getattr(self, name), 1)
+        _at_least("unfreeze", self.unfreeze, 0)
         # Also false for NaN, which every comparison is.
         if not 0 < self.learning_rate < float("inf"):
             reason = f"{self.learning_rate} is not a learning rate"
             raise ConfigError.of("--learning-rate", "bad-value", reason, "give a number above 0")
-        self._check_start()
-        self._check_features()
+        highest = {
+            "momentum": 1.0,
+            "weight_decay": float("inf"),
+            "plateau_threshold": 1.0,
+            "plateau_factor": 1.0,
+        }
+        for name, end in highest.items():
+            if not 0 <= getattr(self, name) < end:
+                remedy = f"give a number from 0 to below {end}"
+                raise ConfigError.of(name, "bad-value", f"it is {getattr(self, name)}", remedy)
 
     def _check_start(self) -> None:
         # A forgotten `--init` would train the wrong row of the table, and nobody would see it.
@@ -113,18 +185,42 @@ class Settings:
             reason = "`--init` also sets the weights of the backbone"
             raise ConfigError.of("--weights", "needless-weights", reason, "leave one of the two out")
 
+    def _check_samples(self) -> None:
+        if self.window and self.frames == "selected":
+            reason = "selected pictures are no neighbours, so that windows cannot be made of them"
+            raise ConfigError.of("frames", "bad-value", reason, "give `frames: all`, or no `window`")
+        for item in self.augmentation:
+            if len(item) != 1:
+                reason = f"{dict(item)} does not name one layer"
+                remedy = "write `- NAME: {ARGUMENT: VALUE}` for each"
+                raise ConfigError.of("augmentation", "bad-value", reason, remedy)
+
     def _check_features(self) -> None:
         # Stored features come from a backbone that is frozen and saw each volume once, unrotated.
         conflicts = {
             f"--strategy {self.strategy}": STRATEGIES[self.strategy].rotations,
             "--no-freeze": self.freeze_backbone is False,
             "--remat": self.remat,
+            "augmentation": bool(self.augmentation),
+            "window": self.window is not None,
         }
         for option, given in conflicts.items():
             if self.from_features and given:
                 reason = "stored features come from a frozen backbone and from volumes without augmentation"
                 remedy = f"leave out `{option}` or `--from-features`"
                 raise ConfigError.of(option, "not-from-features", reason, remedy)
+
+    @property
+    def weighs_classes(self) -> bool:
+        """Whether rare classes weigh more in the loss."""
+        by_strategy = STRATEGIES[self.strategy].class_weights
+        return by_strategy if self.class_weights is None else self.class_weights
+
+
+def _where(name: str) -> str:
+    """How an error names a setting: as the option that it is, or by its key in a file."""
+    known = {setting.name for setting in options()}
+    return f"--{name.replace('_', '-')}" if name in known else name
 
 
 def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:
@@ -133,9 +229,9 @@ def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:
         raise ConfigError.of(option, "unknown-name", reason, f"give one of: {', '.join(known)}")
 
 
-def _at_least_one(option: str, value: int) -> None:
-    if value < 1:
-        raise ConfigError.of(option, "bad-value", f"{value} is less than 1", "give 1 or more")
+def _at_least(option: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
+        raise ConfigError.of(option, "bad-value", f"{value} is less than {least}", f"give {least} or more")
 
 
 def options(*names: str) -> list[Field[Any]]:

@@ -2,17 +2,17 @@
 
 A batch is ``(volumes, labels)``: float32 ``(B, depth, height, width, 1)`` in [0, 1] (clips of the
 recipe preset ``viptt-2021``: 0 to 255, see ``input_maximum``) and one-hot float32 ``(B, classes)``. The
-last batch may be short; no sample is dropped, repeated or filled in. Over a store of features, a batch
-is float32 ``(B, depth, feature)`` and the same labels.
+last batch may be short; no sample is dropped, repeated or filled in. Over a store of pictures, a batch
+is float32 ``(B, height, width, 1)``, or of windows ``(B, length, height, width, 1)``; over a store of
+features, ``(B, depth, feature)``. The labels are the same.
 
 Batches are read by a few threads, a few of them ahead, so that memory stays at a handful of batches
 whatever the size of the store. A damaged or missing volume stops the iteration: TensorFlow carries
 the IntegrityError as text, and ``integrity_errors`` turns it back.
 """
 
-import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from model import preset_2021
+from model.sampling import order
+from model.settings import Settings, Window
+from model.windows import sample_rows, sample_shape
 from pipeline.errors import IntegrityError, integrity_error_in
 from pipeline.split import Split, read_split
 from pipeline.store import FEATURES, Json, Store, open_store
@@ -37,18 +40,22 @@ SPLIT_AGAIN = "run `viptt split` for this store"
 class Samples:
     """The samples of one split, such as "train", in the split file's order, and the store that holds them.
 
-    ``rows[i]`` is the row of ``ids[i]`` in the store's table.
+    ``rows[i]`` is the row of ``ids[i]`` in the store's table. With a ``window``, a sample is a run of
+    neighbouring rows, and the id and the row are those of its first picture.
     """
 
     store: Store
     name: str
     ids: tuple[str, ...]
     rows: tuple[int, ...]
+    window: Window | None = None
 
     @property
     def labels(self) -> tuple[int, ...]:
         """Index into the store's classes, one per sample."""
-        return tuple(self.store.rows[row].label for row in self.rows)
+        # The last picture of a window; where all have one label, that is any of them.
+        last = self.window.length - 1 if self.window else 0
+        return tuple(self.store.rows[row + last].label for row in self.rows)
 
 
 def stream(
@@ -59,17 +66,20 @@ def stream(
     batch_size: int,
     seed: int | None = None,
     epoch: int = 0,
+    settings: Settings | None = None,
 ) -> tf.data.Dataset:
     """One epoch over the split ``name`` ("train", "val") of a split file.
 
     Without a seed the order is that of the split file. With one it is a function of
-    (seed, epoch, id) alone, the same on every machine and version.
+    (seed, epoch, id) alone, the same on every machine and version. ``settings`` say which pictures of
+    a store of pictures are samples, and whether windows of them are.
 
     Raises IntegrityError if the split file was made for another store, has no such split, or lists
-    ids that the store does not hold. While iterating, a volume that is not the stored one raises
-    ``tf.errors.UnknownError`` with the IntegrityError as its text.
+    ids that the store does not hold, ConfigError as ``chosen_samples``. While iterating, a volume that
+    is not the stored one raises ``tf.errors.UnknownError`` with the IntegrityError as its text.
     """
-    return batches(open_samples(store, split_file, name), batch_size=batch_size, seed=seed, epoch=epoch)
+    samples = chosen_samples(open_samples(store, split_file, name), settings or Settings())
+    return batches(samples, batch_size=batch_size, seed=seed, epoch=epoch)
 
 
 def input_maximum(recipe: Json) -> float:
@@ -113,13 +123,18 @@ def bind(store: Store, split: Split, name: str, *, where: str) -> Samples:
     return Samples(store, name, ids, tuple(known[sample] for sample in ids))
 
 
-def order(ids: Sequence[str], *, seed: int | None, epoch: int) -> NDArray[np.int64]:
-    """Positions of ``ids`` in the order of one epoch, ranked by a hash of (seed, epoch, id)."""
-    if seed is None:
-        return np.arange(len(ids), dtype=np.int64)
-    # A hash instead of a random generator: those of NumPy may change between versions.
-    ranks = [hashlib.sha256(f"{seed}:{epoch}:{sample}".encode()).digest() for sample in ids]
-    return np.array(sorted(range(len(ids)), key=ranks.__getitem__), dtype=np.int64)
+def chosen_samples(samples: Samples, settings: Settings) -> Samples:
+    """Of pictures, those or the windows of those that the settings ask for; all volumes of other stores.
+
+    Raises ConfigError if none is left, or if the store has no pictures to make windows of.
+    """
+    header = samples.store.header
+    sample_shape((*header.shape, 1), header.recipe, settings.window)  # refuses windows of volumes
+    rows = sample_rows(samples.store, samples.rows, settings, where=f"split {samples.name!r}")
+    if rows == samples.rows and settings.window is None:
+        return samples
+    ids = tuple(samples.store.rows[row].id for row in rows)
+    return Samples(samples.store, samples.name, ids, rows, settings.window)
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -129,22 +144,35 @@ def batches(
     samples: Samples, *, batch_size: int, seed: int | None = None, epoch: int = 0, skip: int = 0
 ) -> tf.data.Dataset:
     """One epoch over samples; the first ``skip`` batches are left out without being read."""
-    positions = order(samples.ids, seed=seed, epoch=epoch)[skip * batch_size :]
+    return batches_of(samples, order(samples.ids, seed=seed, epoch=epoch), batch_size=batch_size, skip=skip)
+
+
+def batches_of(
+    samples: Samples, positions: NDArray[np.int64], *, batch_size: int, skip: int = 0
+) -> tf.data.Dataset:
+    """The samples at these positions, in this order; the first ``skip`` batches are not read."""
+    positions = positions[skip * batch_size :]
     rows = np.array(samples.rows, dtype=np.int64)[positions]
     labels = np.array(samples.labels, dtype=np.int64)[positions]
     dataset = tf.data.Dataset.from_tensor_slices((rows, labels)).batch(batch_size)
-    return dataset.map(_reading(samples.store), num_parallel_calls=READERS).prefetch(BATCHES_AHEAD)
+    return dataset.map(_reading(samples), num_parallel_calls=READERS).prefetch(BATCHES_AHEAD)
 
 
-def _reading(store: Store) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    header = store.header
+def _reading(samples: Samples) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    store, header, window = samples.store, samples.store.header, samples.window
 
     def read(rows: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        if window:
+            # (B, length), then in one row after the other
+            rows = tf.reshape(rows[:, tf.newaxis] + tf.range(window.length, dtype=rows.dtype), [-1])
         # TensorFlow in deterministic mode would call a stateful function from one thread only; here
         # the result depends on the rows alone.
         volumes = tf.numpy_function(store.read_batch, [rows], tf.as_dtype(header.dtype), stateful=False)
         values = tf.cast(tf.ensure_shape(volumes, (None, *header.shape)), tf.float32)
-        values = scaled(values if header.array == FEATURES else values[..., tf.newaxis], header.recipe)
+        values = scaled(values, header.recipe)
+        if header.array != FEATURES:
+            shape = sample_shape((*header.shape, 1), header.recipe, window)
+            values = tf.reshape(values, (-1, *shape))
         return values, tf.one_hot(labels, len(header.classes))
 
     return read

@@ -1,4 +1,4 @@
-"""The network with what only training needs around it: frozen layers, rotation, optimizer, loss.
+"""The network with what only training needs around it: frozen layers, augmentation, optimizer, loss.
 
 The trainer and the network share their layers, so that the network can be saved without the rest.
 """
@@ -11,16 +11,15 @@ import keras
 import tensorflow as tf
 
 from model.architectures import architecture, require_backbone
-from model.augment import RandomRotation
+from model.augmentation import augmentation_layers
 from model.features import check_origin
 from model.loading import build_network
 from model.network import classifier, fix_adapter, freeze_backbone, rematerialized
+from model.optimizers import make_optimizer
 from model.run_folder import Data
-from model.settings import STRATEGIES, Settings
+from model.settings import Settings
+from model.windows import sample_shape
 from pipeline.store import Store
-
-# The command line offers the names in `model.settings.OPTIMIZERS`.
-OPTIMIZERS = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}
 
 
 @contextmanager
@@ -46,7 +45,8 @@ def starting_network(settings: Settings, data: Data, store: Store) -> keras.Mode
     features in the store come from another backbone.
     """
     _check_possible(settings)
-    net = build_network(settings, data.shape, len(data.classes))
+    shape = sample_shape(data.shape, data.recipe, settings.window)
+    net = build_network(settings, shape, len(data.classes), statistics=data.statistics)
     if _frozen(settings, data):
         freeze_backbone(net)
     if settings.from_features:
@@ -78,14 +78,13 @@ def make_trainer(net: keras.Model, settings: Settings) -> keras.Model:
     if settings.from_features:
         # The features enter behind the backbone, which is not run at all.
         body = classifier(net)
-    volume = keras.Input(body.input_shape[1:], name="volume")
-    rotated = volume
-    if STRATEGIES[settings.strategy].rotations:
-        _, _, height, width, _ = net.input_shape
-        rotated = RandomRotation(height, width, angles=settings.angles, seed=settings.seed)(volume)
-    trainer = _Trainer(volume, body(rotated), name="trainer")
+    sample = keras.Input(body.input_shape[1:], name="sample")
+    changed = sample
+    for layer in augmentation_layers(settings, net.input_shape[1:]):
+        changed = layer(changed)
+    trainer = _Trainer(sample, body(changed), name="trainer")
     trainer.compile(
-        optimizer=OPTIMIZERS[settings.optimizer](settings.learning_rate),
+        optimizer=make_optimizer(settings),
         loss="categorical_crossentropy",
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         jit_compile=settings.jit_compile,

@@ -17,10 +17,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from model.checkpoint import LOSS, Checkpoint
+from model.architectures import check_fits, needs_statistics
+from model.checkpoint import Checkpoint
 from model.devices import batch_sizes, choose_devices, devices_text, shared
 from model.features import open_features
 from model.loading import starting_weights
+from model.optimizers import LOSS
 from model.run_folder import (
     CONFIG,
     Config,
@@ -31,10 +33,13 @@ from model.run_folder import (
     versions,
     write_config,
 )
-from model.settings import STRATEGIES, Settings
+from model.sampling import positions
+from model.settings import Settings
 from model.sidecar import file_sha256
-from model.stream import Samples, batches, bind, integrity_errors, timed
+from model.stream import Samples, batches, batches_of, bind, chosen_samples, integrity_errors, timed
+from model.train_statistics import train_statistics
 from model.trainer import make_trainer, precision, starting_network
+from model.windows import sample_shape
 from pipeline.errors import ConfigError, IntegrityError
 from pipeline.split import Split, check_split, read_split
 from pipeline.store import Store, open_store
@@ -75,6 +80,7 @@ def train(
     # Before the network is built: that takes seconds, and with ImageNet weights a download.
     for warning in _check_leaks(job.split, job.volumes, split_file, leaks_ok=leaks_ok):
         say(warning)
+    job = _with_statistics(job, say)
     with precision(settings), _devices(job).scope():
         net = starting_network(settings, job.config.data, job.train.store)
         trainer = make_trainer(net, settings)
@@ -112,6 +118,10 @@ class _Job:
     def settings(self) -> Settings:
         return self.config.settings
 
+    def positions(self, epoch: int) -> NDArray[np.int64]:
+        """Which of the training samples an epoch sees, in its order."""
+        return positions(self.settings, self.train.ids, self.train.labels, epoch=epoch)
+
 
 def _plan(
     store: str | Path, split_file: str | Path, folder: Path, settings: Settings, *, resume: bool
@@ -123,6 +133,8 @@ def _plan(
             reason = f"its split {name!r} is empty"
             raise ConfigError.of(split_file, "empty-split", reason, "split with other fractions")
     data = describe(opened, Path(split_file))
+    check_fits(settings, sample_shape(data.shape, data.recipe, settings.window))
+    samples = {name: chosen_samples(listed, settings) for name, listed in samples.items()}
     if settings.from_features:
         features = open_features(opened)
         samples = {name: replace(listed, store=features) for name, listed in samples.items()}
@@ -135,6 +147,15 @@ def _plan(
     else:
         check_new(folder)
     return _Job(folder, config, opened, split, samples["train"], samples["val"])
+
+
+def _with_statistics(job: _Job, say: Say) -> _Job:
+    """The same training, with the mean and deviation that its network standardises by, if it does."""
+    if not needs_statistics(job.settings):
+        return job
+    data, frames = job.config.data, job.settings.frames
+    found = train_statistics(job.train, Path(data.split), data.split_digest, frames=frames, say=say)
+    return replace(job, config=replace(job.config, data=replace(data, statistics=found)))
 
 
 def _check_same(folder: Path, config: Config) -> None:
@@ -167,7 +188,7 @@ def _check_leaks(split: Split, volumes: Store, where: str | Path, *, leaks_ok: b
 
 def _devices(job: _Job) -> tf.distribute.Strategy:
     # Every device needs a sample of each batch.
-    return choose_devices(min(job.settings.batch_size, len(job.train.ids), len(job.val.ids)))
+    return choose_devices(min(job.settings.batch_size, len(job.positions(0)), len(job.val.ids)))
 
 
 # --- an epoch -----------------------------------------------------------------------------------
@@ -175,10 +196,11 @@ def _devices(job: _Job) -> tf.distribute.Strategy:
 
 def _fit_epoch(job: _Job, trainer: keras.Model, checkpoint: Checkpoint, bar: Bar) -> None:
     progress, strategy = checkpoint.progress, trainer.distribute_strategy
+    seen = job.positions(progress.epoch)
     # Of a resumed epoch, the batches that are still to come.
-    sizes = _step_sizes(job.train, job, strategy)[progress.step :]
-    val_sizes = _step_sizes(job.val, job, strategy)
-    data, checkpoint.waited = timed(_training_batches(job, epoch=progress.epoch, skip=progress.step))
+    sizes = _step_sizes(len(seen), job, strategy)[progress.step :]
+    val_sizes = _step_sizes(len(job.val.ids), job, strategy)
+    data, checkpoint.waited = timed(_training_batches(job, seen, skip=progress.step))
     val = batches(job.val, batch_size=job.settings.batch_size)
     with bar(f"epoch {progress.epoch + 1}", len(sizes)) as report, integrity_errors():
         trainer.fit(
@@ -194,22 +216,22 @@ def _fit_epoch(job: _Job, trainer: keras.Model, checkpoint: Checkpoint, bar: Bar
         )
 
 
-def _step_sizes(samples: Samples, job: _Job, strategy: tf.distribute.Strategy) -> list[int]:
-    """Samples in each step of an epoch over these samples."""
-    size, devices = job.settings.batch_size, strategy.num_replicas_in_sync
-    return batch_sizes(len(samples.ids), size, devices=devices)
+def _step_sizes(samples: int, job: _Job, strategy: tf.distribute.Strategy) -> list[int]:
+    """Samples in each step of an epoch over so many samples."""
+    return batch_sizes(samples, job.settings.batch_size, devices=strategy.num_replicas_in_sync)
 
 
-def _training_batches(job: _Job, *, epoch: int, skip: int) -> tf.data.Dataset:
+def _training_batches(job: _Job, seen: NDArray[np.int64], *, skip: int) -> tf.data.Dataset:
     settings = job.settings
-    data = batches(job.train, batch_size=settings.batch_size, seed=settings.seed, epoch=epoch, skip=skip)
-    if STRATEGIES[settings.strategy].class_weights:
+    data = batches_of(job.train, seen, batch_size=settings.batch_size, skip=skip)
+    if settings.weighs_classes:
         data = _weighted(data, class_weights(job.train.labels, len(job.config.data.classes)))
     return data
 
 
 def _reporting(job: _Job, sizes: Sequence[int], report: Callable[[int], None]) -> keras.callbacks.Callback:
-    nbytes = job.train.store.header.volume_bytes
+    window = job.settings.window
+    nbytes = job.train.store.header.volume_bytes * (window.length if window else 1)
     return keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: report(sizes[batch] * nbytes)
     )
@@ -241,7 +263,7 @@ def _start_text(job: _Job, net: keras.Model, trainer: keras.Model) -> str:
     return (
         f"training on {devices_text(strategy)}: {len(job.train.ids)} training and {len(job.val.ids)} "
         f"validation samples, {net.count_params():,} parameters, {trainable:,} of them trainable, "
-        f"{len(_step_sizes(job.train, job, strategy))} steps per epoch"
+        f"{len(_step_sizes(len(job.positions(0)), job, strategy))} steps per epoch"
     )
 
 

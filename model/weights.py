@@ -57,6 +57,9 @@ def load_body(model: keras.Model, path: str | Path) -> None:
     if path.suffix == ".pth":
         load_pth(model, path, head=False)
         return
+    if not hasattr(model.layers[-1], "units"):
+        reason = f"the last layer of {model.name} has no classes to leave out"
+        raise ConfigError.of(path, "no-head", reason, "give `--weights FILE` in place of `--init`")
     donor = _donor(model, path, _shapes_in(path))
     # All but the head: its size depends on the classes, and it is trained anew.
     for layer, source in zip(model.layers[:-1], donor.layers[:-1], strict=True):

@@ -6,12 +6,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from pipeline.catalog.nearest import suggestion
 from pipeline.catalog.schema import LABELS, Catalog, Dataset, Groups, SplitPlan
-from pipeline.catalog.yaml_nodes import FIX, line_of
 from pipeline.errors import Code, Problem
+from pipeline.nearest import suggestion
 from pipeline.readers import SOURCE_TYPES
 from pipeline.recipe import Recipe
+from pipeline.yaml_nodes import FIX, line_of
 
 
 def catalog_problems(file: Path, root: Any, error: ValidationError) -> list[Problem]:

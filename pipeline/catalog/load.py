@@ -7,11 +7,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.catalog.faults import catalog_problems
-from pipeline.catalog.nearest import suggestion
 from pipeline.catalog.places import check_places
 from pipeline.catalog.schema import Catalog, Dataset, current_model
-from pipeline.catalog.yaml_nodes import line_of, plain, read_yaml
 from pipeline.errors import Code, ConfigError, Problem
+from pipeline.nearest import suggestion
+from pipeline.yaml_nodes import line_of, plain, read_yaml
 
 
 def load_catalog(file: Path) -> Catalog:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 
-from pipeline.catalog.nearest import misspelt, nearest
 from pipeline.catalog.patterns import LIMIT_SECONDS, search
 from pipeline.catalog.schema import Dataset, PathLabels, TableLabels
 from pipeline.errors import Code, ConfigError, Problem
 from pipeline.escape import printable
+from pipeline.nearest import misspelt, nearest
 from pipeline.readers import SOURCE_TYPES
 from pipeline.sources.discover import stem_of
 from pipeline.sources.quarantine import Quarantined

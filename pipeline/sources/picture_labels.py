@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from pipeline.catalog.nearest import nearest
 from pipeline.catalog.schema import Dataset, ListLabels, PictureLabels, TableLabels
 from pipeline.covidx import Slice, parse_list, patient_and_scan, unknown_names
 from pipeline.errors import Code, ConfigError, Problem, SourceError, some
 from pipeline.frames_tree import frame_numbers, natural_key, series_and_number
+from pipeline.nearest import nearest
 from pipeline.readers.frames import ordered
 from pipeline.readers.reading import Listed
 from pipeline.sources.labels import label_by_table

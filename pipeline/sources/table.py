@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.catalog.nearest import nearest
 from pipeline.catalog.schema import TableLabels
 from pipeline.errors import Code, ConfigError, Problem
+from pipeline.nearest import nearest
 
 MAX_TABLE_BYTES = 64_000_000
 

@@ -81,6 +81,35 @@ def _stores_in(folder: Path) -> Callable[..., Store]:
 
 
 @pytest.fixture
+def make_pictures(tmp_path: Path) -> Callable[..., Store]:
+    """A store of pictures: ``make_pictures({"A": "0012"})`` has a stack A, with a label for each picture.
+
+    A ``_`` is a position without a picture, a letter a label of a picture that is not selected: a for 0.
+    """
+
+    def make(stacks: Mapping[str, str], *, name: str = "pictures", size: int = 16) -> Store:
+        rows, chunks = [], []
+        for stack, signs in sorted(stacks.items()):
+            for position, sign in enumerate(signs):
+                if sign == "_":
+                    continue
+                label = int(sign) if sign.isdigit() else ord(sign) - ord("a")
+                picture = volume(label, len(rows), (1, size, size)).astype(np.float16)
+                chunks.append(tmp_path / f"{name}-{len(rows)}.chunk")
+                sha256, number = write_chunk(chunks[-1], picture), f"{len(rows):064}"
+                sample = f"{stack}/{position:03}"
+                row = Row(sample, label, "", f"{sample}.png", number, sha256, "{}")
+                rows.append(
+                    replace(row, group=stack, stack=stack, position=position, selected=int(sign.isdigit()))
+                )
+        recipe = {"type": "frames", "sample": "picture", "shape": [1, size, size], "dtype": "float16"}
+        write_store(tmp_path / f"{name}.zarr", Header(name, recipe, CLASSES, {}), rows, [*map(Chunk, chunks)])
+        return open_store(tmp_path / f"{name}.zarr")
+
+    return make
+
+
+@pytest.fixture
 def make_split(tmp_path: Path) -> Callable[..., Path]:
     return _splits_in(tmp_path)
 

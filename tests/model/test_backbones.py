@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import pytest
 
-from model.backbones import NAMES, PRESET_2022, backbone, blocks, published, thaw
+from model.applications import NAMES, published
+from model.backbones import PRESET_2022, backbone, blocks, thaw
 from pipeline.errors import ConfigError, IntegrityError, ResourceError
 
 # Parameters for 1000 classes of colour pictures. VGG, ResNet and DenseNet: the table of

@@ -213,7 +213,7 @@ def test_the_weights_a_run_began_with_may_not_change_under_it(
 def test_a_server_that_does_not_answer_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.backbones.SILENCE_S", 0.2)
+    monkeypatch.setattr("model.applications.SILENCE_S", 0.2)
     monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: str(tmp_path))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/vgg16.h5"

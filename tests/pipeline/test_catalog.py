@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.catalog import Catalog, json_schema, load_catalog, select
-from pipeline.catalog.yaml_nodes import plain, read_yaml
 from pipeline.errors import ConfigError
 from pipeline.files import canonical_json
 from pipeline.recipe import CtRecipe, VideoRecipe
 from pipeline.scale import scale_ct
+from pipeline.yaml_nodes import plain, read_yaml
 
 pytestmark = pytest.mark.unit
 

@@ -8,8 +8,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.catalog.yaml_nodes import MAX_BYTES, MAX_DEPTH, child, line_of, plain, read_yaml
 from pipeline.errors import ConfigError
+from pipeline.yaml_nodes import MAX_BYTES, MAX_DEPTH, child, line_of, plain, read_yaml
 
 pytestmark = pytest.mark.unit
 

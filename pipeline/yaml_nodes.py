@@ -6,7 +6,8 @@ given twice, merge keys, and tags are errors. Numbers do not begin with a needle
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,40 @@ PREFIX = "tag:yaml.org,2002:"
 FIX = "correct the catalog; README.md shows a complete one"
 
 
-def read_yaml(file: Path) -> yaml.Node:
+@dataclass(frozen=True)
+class Kind:
+    """What a file is to its reader: its ``name``, the ``form`` of its map, and what errors say of it.
+
+    ``find`` is the remedy where there is no such file, ``fix`` where its content is wrong.
+    """
+
+    name: str
+    form: str
+    missing: Code
+    foreign: Code
+    find: str
+    fix: str
+
+
+CATALOG = Kind(
+    name="a catalog",
+    form="a map with `version` and `datasets`",
+    missing=Code.NO_CATALOG,
+    foreign=Code.NOT_A_CATALOG,
+    find="give the path of a catalog with --catalog FILE",
+    fix=FIX,
+)
+
+
+def read_yaml(file: Path, *, kind: Kind = CATALOG) -> yaml.Node:
     """Read a file to its root node, a map. Raises ConfigError with file and line."""
-    return _compose(file, _read_text(file))
+    return _compose(file, _read_text(file, kind), kind)
+
+
+def to_yaml(document: Mapping[str, Any]) -> str:
+    """A document as text that ``read_yaml`` takes, its keys in their order."""
+    text: str = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, allow_unicode=True)
+    return text
 
 
 def plain(node: yaml.Node) -> Any:
@@ -75,21 +107,17 @@ for _tag, (_pattern, _first) in SCALARS.items():
     _CoreLoader.add_implicit_resolver(_tag, _pattern, _first)
 
 
-def _read_text(file: Path) -> str:
+def _read_text(file: Path, kind: Kind) -> str:
     try:
         size = file.stat().st_size
         text = file.read_bytes() if size <= MAX_BYTES and file.is_file() else b""
     except OSError as error:
-        remedy = "give the path of a catalog with --catalog FILE"
-        raise ConfigError.of(file, Code.NO_CATALOG, str(error.strerror), remedy) from None
+        raise ConfigError.of(file, kind.missing, str(error.strerror), kind.find) from None
     if not file.is_file():
-        raise ConfigError.of(
-            file, Code.NO_CATALOG, "it is not a file", "give the path of a catalog with --catalog FILE"
-        )
+        raise ConfigError.of(file, kind.missing, "it is not a file", kind.find)
     if size > MAX_BYTES:
-        raise ConfigError.of(
-            file, Code.TOO_LARGE, f"a catalog of {size} bytes", f"keep it under {MAX_BYTES} bytes"
-        )
+        reason = f"{kind.name} of {size} bytes"
+        raise ConfigError.of(file, Code.TOO_LARGE, reason, f"keep it under {MAX_BYTES} bytes")
     try:
         return text.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -97,24 +125,22 @@ def _read_text(file: Path) -> str:
         raise ConfigError.of(where, Code.NOT_UTF_8, "a byte is not UTF-8", "save it as UTF-8") from None
 
 
-def _compose(file: Path, text: str) -> yaml.Node:
+def _compose(file: Path, text: str, kind: Kind) -> yaml.Node:
     """Parse to nodes, which keep their line numbers, within bounds of depth and expanded size."""
     try:
-        _check_depth(file, text)
+        _check_depth(file, text, kind)
         root = yaml.compose(text, Loader=_CoreLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else str(file)
-        raise ConfigError.of(where, Code.NOT_YAML, str(error.problem or error.context), FIX) from None
+        raise ConfigError.of(where, Code.NOT_YAML, str(error.problem or error.context), kind.fix) from None
     except yaml.reader.ReaderError as error:
         where = _place(file, text[: error.position])
-        reason = f"a catalog has no character U+{error.character:04X}"
-        raise ConfigError.of(where, Code.NOT_YAML, reason, FIX) from None
+        reason = f"{kind.name} has no character U+{error.character:04X}"
+        raise ConfigError.of(where, Code.NOT_YAML, reason, kind.fix) from None
     if not isinstance(root, yaml.MappingNode):
-        raise ConfigError.of(
-            file, Code.NOT_A_CATALOG, "the document is not a map with `version` and `datasets`", FIX
-        )
-    problems = list(_structure_problems(file, root))
+        raise ConfigError.of(file, kind.foreign, f"the document is not {kind.form}", kind.fix)
+    problems = list(_structure_problems(file, root, kind.fix))
     if problems:
         raise ConfigError(*problems)
     return root
@@ -126,22 +152,22 @@ def _place(file: Path, before: str) -> str:
     return f"{file}:{len(lines)}:{len(lines[-1]) + 1}"
 
 
-def _check_depth(file: Path, text: str) -> None:
+def _check_depth(file: Path, text: str, kind: Kind) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=_CoreLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            raise ConfigError.of(file, Code.TOO_DEEP, f"nested more than {MAX_DEPTH} levels", FIX)
+            raise ConfigError.of(file, Code.TOO_DEEP, f"nested more than {MAX_DEPTH} levels", kind.fix)
 
 
-def _structure_problems(file: Path, root: yaml.Node) -> Iterator[Problem]:
+def _structure_problems(file: Path, root: yaml.Node, fix: str) -> Iterator[Problem]:
     """Loops, anchors that expand without bound, keys given twice or not text, merge keys, and tags."""
     size, depth = _expanded(root, {}, set())
     if size > MAX_NODES:
-        yield Problem(str(file), Code.TOO_LARGE, f"its anchors expand to over {MAX_NODES} values", FIX)
+        yield Problem(str(file), Code.TOO_LARGE, f"its anchors expand to over {MAX_NODES} values", fix)
         return
     if depth > 2 * MAX_DEPTH:
-        yield Problem(str(file), Code.TOO_DEEP, f"its anchors expand to {depth} levels", FIX)
+        yield Problem(str(file), Code.TOO_DEEP, f"its anchors expand to {depth} levels", fix)
         return
     for node in _walk(root):
         where = f"{file}:{node.start_mark.line + 1}"
@@ -153,15 +179,15 @@ def _structure_problems(file: Path, root: yaml.Node) -> Iterator[Problem]:
                 "write plain text, numbers, lists, maps",
             )
         if isinstance(node, yaml.MappingNode):
-            yield from _key_problems(file, node)
+            yield from _key_problems(file, node, fix)
 
 
-def _key_problems(file: Path, node: yaml.MappingNode) -> Iterator[Problem]:
+def _key_problems(file: Path, node: yaml.MappingNode, fix: str) -> Iterator[Problem]:
     seen: set[str] = set()
     for key, _ in node.value:
         where = f"{file}:{key.start_mark.line + 1}"
         if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
-            yield Problem(where, Code.KEY, "a key is a plain text; merge keys are not read", FIX)
+            yield Problem(where, Code.KEY, "a key is a plain text; merge keys are not read", fix)
         elif key.value in seen:
             yield Problem(where, Code.DUPLICATE_KEY, f"`{key.value}` is given twice", "keep one of them")
         else:
