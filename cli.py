@@ -211,7 +211,7 @@ def report(name: str, out: Path | None, cards: bool) -> int:
 
 
 _RUN = click.argument("run", type=shared.FOLDER)
-_READ_BY, _FORMS = click.Choice(["local", "threads", "sync"]), click.Choice(["savedmodel", "onnx"])
+_FORMS = click.Choice(["savedmodel", "onnx"])
 
 
 @main.command()
@@ -311,18 +311,7 @@ def _load_framework(*, figures: bool = False) -> None:
 @main.command()
 @_RUN
 @click.argument("inputs", metavar="(DATASET|FILE...)", nargs=-1, required=True)
-@click.option(
-    "--with", "others", metavar="RUN", multiple=True, type=shared.FOLDER, help="Another run to average."
-)
-@click.option("--split", help="Name of a split of the dataset.  [default: all samples]")
-@click.option("--out", type=shared.FILE, help="Write the table there, and quarantined files beside it.")
-@click.option("--submission", type=shared.FILE, help="Also write lines `NAME.nii.gz,CLASS` for ImageCLEF.")
-@click.option("--explain", type=shared.FOLDER, help="Folder for pictures of the slices that decide.")
-@shared.BATCH_SIZE
-@shared.WORKERS
-@click.option("--scheduler", type=_READ_BY, default="local", show_default=True, help="Where to read files.")
-@shared.TIMEOUT
-@shared.MEMORY_LIMIT
+@shared.predicting
 @console.common
 def predict(
     run: Path,
