@@ -33,7 +33,7 @@ HOMES = {
     "av": {
         "pipeline/readers/video.py",
         "pipeline/readers/video_frames.py",
-        "pipeline/doctor/software.py",
+        "pipeline/doctor/codecs.py",
     },
     "cv2": {
         "pipeline/readers/picture_file.py",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.catalog import load_catalog
 from pipeline.doctor.findings import Entry, Missing, Topic, as_gib
-from pipeline.errors import ConfigError
+from pipeline.errors import VipttError
 
 PROBE_BYTES = 64 << 20
 PIECE = os.urandom(1 << 20)  # random, so that no file system compresses it
@@ -33,7 +33,7 @@ def examine_disks(catalog: Path) -> Topic:
         return Topic("disks", (Entry("catalog", None, text),))
     try:
         stores = [dataset.store for dataset in load_catalog(catalog).datasets.values()]
-    except ConfigError as error:
+    except VipttError as error:
         lack = Missing(f"{catalog} cannot be used: {error.problems[0].reason}", "`viptt check` says more")
         return Topic("disks", (Entry("catalog", str(catalog), f"{catalog} has faults"),), (lack,))
     topics = [

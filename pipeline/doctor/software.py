@@ -1,4 +1,4 @@
-"""Versions of what is installed, the codecs that clips may use, and what TensorFlow sees.
+"""Versions of what is installed, and what TensorFlow sees.
 
 TensorFlow is never imported here: another process is asked, since importing it takes seconds and memory.
 """
@@ -10,12 +10,8 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, requires, version
 
-import av
-from av.codec.codec import UnknownCodecError
-
 from pipeline import __version__
 from pipeline.doctor.findings import Entry, Missing, Topic
-from pipeline.readers.video import CODECS
 
 OF_USERS = ("", "train", "onnx")  # extras; the others are for developers
 FRAMEWORK_SECONDS = 120
@@ -80,26 +76,6 @@ def installed(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def examine_codecs() -> Topic:
-    """The decoders of FFmpeg, of those that clips may use."""
-    lacking = [name for name in CODECS if not _can_decode(name)]
-    there = [name for name in CODECS if name not in lacking]
-    entries = (
-        Entry("ffmpeg", av.ffmpeg_version_info, f"{av.ffmpeg_version_info} in PyAV {av.__version__}"),
-        Entry("decoders", there, ", ".join(there)),
-    )
-    remedy = "`pip install --force-reinstall av`: its own wheels have all of them"
-    missing = [Missing(f"no decoder for {', '.join(lacking)}", remedy)] if lacking else []
-    return Topic("codecs", entries, tuple(missing))
-
-
-def _can_decode(name: str) -> bool:
-    try:
-        return bool(av.Codec(name, "r").is_decoder)
-    except UnknownCodecError:
-        return False
 
 
 def examine_framework(*, gpus: bool) -> Topic:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.catalog import load_catalog
 from pipeline.catalog.schema import Dataset, current_model
 from pipeline.errors import Code, ConfigError, ResourceError, SourceError
@@ -21,11 +23,12 @@ from pipeline.guess.inventory import Inventory, take_inventory
 from pipeline.guess.labels import Guess, by_folder, by_name
 from pipeline.guess.tables import by_table, unused_tables
 from pipeline.guess.text import catalog_text
-from pipeline.readers.reading import Source, SourceType
+from pipeline.readers import frames
 from pipeline.sources import Listing, list_samples
 
 EXAMPLE_CLASSES = ("first class", "second class")
 SHOWN_CLASSES = 8
+FIRST_PICTURES = 100
 TABLE_COLUMNS = {"id": "FileName", "label": "Label", "group": "Group"}
 
 
@@ -142,17 +145,14 @@ def _dataset_name(folder: Path) -> str:
 
 def _window(inventory: Inventory) -> tuple[float, float] | None:
     """The range of the first stack's values where its pictures have 16 bits: they need a window."""
-    source = inventory.source_type
-    if not source.folder:
+    if not inventory.source_type.folder:
         return None
     try:
-        first = Source(inventory.folder / inventory.sources[0])
-        if source.inspect(first).get("dtype") != "uint16":
-            return None
-        statistics = source.examine(first).statistics
+        pictures = frames.read(inventory.folder / inventory.sources[0], keep=range(FIRST_PICTURES)).array
     except SourceError:  # `viptt check` will tell what is wrong with it
         return None
-    return statistics["min"], max(statistics["max"], statistics["min"] + 1)
+    lowest, highest = float(pictures.min()), float(pictures.max())
+    return None if pictures.dtype == np.uint8 else (lowest, max(highest, lowest + 1))
 
 
 # --- writing ------------------------------------------------------------------------------------
@@ -210,8 +210,7 @@ def _lines(
     inventory: Inventory, guess: Guess, listing: Listing | None, catalog: Path, refused: list[str]
 ) -> Iterator[str]:
     """What was guessed and why, and what to do next."""
-    source: SourceType = inventory.source_type
-    yield f"type: {source.name}, because of {inventory.reason}"
+    yield f"type: {inventory.source_type.name}, because of {inventory.reason}"
     for reason in refused:
         yield f"not taken: {reason}"
     for name in unused_tables(inventory):

@@ -193,8 +193,8 @@ def _twins(samples: Sequence[SampleFigures], rows: Sequence[Row]) -> Iterable[Tw
             same[getattr(rows[sample.index], column)].append(sample)
         for digest, held in sorted(same.items()):
             ids = frozenset(sample.id for sample in held)
-            # The same file gives the same volume, which is told once.
-            if digest and len(held) > 1 and ids not in seen:
+            # The same file gives the same volume, which is told once; pictures of one stack share its file.
+            if digest and len({sample.source for sample in held}) > 1 and ids not in seen:
                 seen.add(ids)
                 yield Twins(what, tuple(sorted(held, key=lambda sample: sample.id)))
 

@@ -33,6 +33,7 @@ MOST_ROWS = 2000  # of the table of samples
 MOST_QUARANTINED = 500
 CHART = (320, 100)
 SPARK = (64, 16)
+FRAMES = ("video", "frames")  # types whose stacks are over time
 
 
 def write_report(dataset: Dataset, out: Path | None, *, cards: bool = False) -> tuple[Path, ...]:
@@ -99,7 +100,7 @@ def render(findings: Findings) -> str:
         rows=findings.samples[:MOST_ROWS],
         quarantined=findings.quarantined[:MOST_QUARANTINED],
         steps=min(STEPS, store.header.shape[0]),
-        word="slice" if store.header.recipe["type"] == "nifti" else "frame",
+        word="frame" if store.header.recipe["type"] in FRAMES else "slice",
         recipe={name: json.dumps(value) for name, value in store.header.recipe.items()},
         marks=_marks(findings.limits, window),
         peak=max((max(item.shares) for item in _all_histograms(findings)), default=0.0),

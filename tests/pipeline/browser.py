@@ -72,6 +72,7 @@ class Page:
             deviceScaleFactor=1,
             mobile=False,
         )
+        self.send("Emulation.setScrollbarsHidden", hidden=True)
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.send("Emulation.setEmulatedMedia", features=features)
         self.events.clear()

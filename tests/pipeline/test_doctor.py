@@ -86,6 +86,21 @@ def test_the_framework_is_asked_from_outside(tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+def test_a_library_that_is_broken_stops_nothing(tmp_path):
+    """As where its shared libraries are missing."""
+    (tmp_path / "av").mkdir()
+    (tmp_path / "av/__init__.py").write_text("raise ImportError('libavcodec.so.61: no such file')")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    code = f"from pipeline.doctor import software; software.ASK_FRAMEWORK = {BLIND_FRAMEWORK!r}; "
+    code += "from cli import main; main(['doctor', '--json'])"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert "libavcodec.so.61" in found["codecs"]["failed"]
+    assert found["software"]["python"] == sys.version.split()[0]
+    assert any("libavcodec.so.61" in item["what"] for item in found["missing"])
+
+
 def test_a_gpu_that_the_framework_does_not_see(monkeypatch):
     assert software.examine_framework(gpus=False).missing == ()
     (missing,) = software.examine_framework(gpus=True).missing
