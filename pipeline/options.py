@@ -102,28 +102,6 @@ _PREDICTING = (
 )
 
 
-_PREDICTING = (
-    click.option(
-        "--with", "others", metavar="RUN", multiple=True, type=FOLDER, help="Another run to average."
-    ),
-    click.option("--split", help="Name of a split of the dataset.  [default: all samples]"),
-    click.option("--out", type=FILE, help="Write the table there, and quarantined files beside it."),
-    click.option("--submission", type=FILE, help="Also write lines `NAME.nii.gz,CLASS` for ImageCLEF."),
-    click.option("--explain", type=FOLDER, help="Folder for pictures of the slices that decide."),
-    BATCH_SIZE,
-    WORKERS,
-    click.option(
-        "--scheduler",
-        type=click.Choice(["local", "threads", "sync"]),
-        default="local",
-        show_default=True,
-        help="Where to read files.",
-    ),
-    TIMEOUT,
-    MEMORY_LIMIT,
-)
-
-
 def reading(command: Command) -> Command:
     """Give a command the options of the workers that read sources."""
     return _with(command, (WORKERS, TIMEOUT, MEMORY_LIMIT))
@@ -132,16 +110,6 @@ def reading(command: Command) -> Command:
 def building(command: Command) -> Command:
     """Give a command the options of a build."""
     return _with(command, _BUILDING)
-
-
-def predicting(command: Command) -> Command:
-    """Give a command the options of a prediction."""
-    return _with(command, _PREDICTING)
-
-
-def splitting(command: Command) -> Command:
-    """Give a command the options of a split."""
-    return _with(command, _SPLITTING)
 
 
 def predicting(command: Command) -> Command:
