@@ -117,6 +117,11 @@ def predicting(command: Command) -> Command:
     return _with(command, _PREDICTING)
 
 
+def splitting(command: Command) -> Command:
+    """Give a command the options of a split."""
+    return _with(command, _SPLITTING)
+
+
 def _with(command: Command, options: Iterable[Callable[[Command], Command]]) -> Command:
     # click lists first what was added last.
     for option in reversed(list(options)):
