@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,6 +102,17 @@ def test_the_command_prints_the_scores_and_names_the_files(
     assert f"written into {run}: metrics.json, predictions.csv, confusion.png, confusion.svg, roc.png" in told
     document = json.loads(CliRunner().invoke(main, ["evaluate", str(run), "--json"]).stdout)
     assert document == json.loads((run / "metrics.json").read_text())
+
+
+def test_without_matplotlib_there_are_scores_but_no_figures(
+    make_store: MakeStore, make_split: MakeSplit, make_run: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "model.plots", None)  # importing it fails, as without matplotlib
+    store = make_store()
+    lines: list[str] = []
+    found = evaluate(make_run(store, make_split(store)), say=lines.append)
+    assert found.files == ("metrics.json", "predictions.csv")
+    assert "no figures: matplotlib is missing → pip install 'viptt[train]'" in lines
 
 
 # --- groups -------------------------------------------------------------------------------------
