@@ -1,4 +1,4 @@
-"""How fast does the stream feed a model, beside a TFRecord file and MONAI's PersistentDataset?
+"""How fast does the stream feed a model, beside np.memmap, a TFRecord file and MONAI's PersistentDataset?
 
     python benchmarks/streaming.py [--rounds N] [--samples N] [--monai-python PATH]
 
@@ -57,7 +57,7 @@ def epoch():  # cast here and not by the workers, who would have to hand over tw
         yield volumes.float()[..., None], torch.nn.functional.one_hot(labels, classes).float()
 
 samples = range(int(sys.stdin.readline()))
-data = [{"path": f"{folder}/{n}/0/0/0", "label": n % classes} for n in samples]
+data = [{"path": f"{folder}/c.{n}.0.0.0", "label": n % classes} for n in samples]
 ahead = {"prefetch_factor": 2, "persistent_workers": True} if workers else {}
 loader = DataLoader(PersistentDataset(data, Load(), cache), batch_size=batch, num_workers=workers,
                     collate_fn=collate, **ahead)
@@ -104,6 +104,7 @@ def main() -> int:
         store = make_store(Path(name), options.samples)
         contenders = [
             *ours(store),
+            memmap(Path(name), store),
             *tfrecords(Path(name), store),
             *monai(Path(name), store, options.monai_python),
         ]
@@ -173,6 +174,26 @@ def ours(store: Store) -> Iterator[Contender]:
     yield in_process("stream, nothing checked", lambda: batches(unchecked, batch_size=BATCH))
 
 
+def memmap(folder: Path, store: Store) -> Contender:
+    """Rows of one plain file, copied and cast by TensorFlow; nothing is checked."""
+    volumes = np.memmap(folder / "volumes", np.float16, "w+", shape=(len(store.rows), *SHAPE))
+    for index in range(len(store.rows)):
+        volumes[index] = store.read(index)
+    labels = np.array([row.label for row in store.rows])
+
+    def read(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        batch = tf.numpy_function(lambda found: np.array(volumes[found]), [rows], tf.float16, stateful=False)
+        values = tf.cast(tf.ensure_shape(batch, (None, *SHAPE))[..., tf.newaxis], tf.float32)
+        return values, tf.one_hot(tf.gather(labels, rows), CLASSES)
+
+    def dataset() -> tf.data.Dataset:
+        rows = tf.data.Dataset.range(len(labels)).batch(BATCH)
+        return rows.map(read, num_parallel_calls=READERS).prefetch(BATCHES_AHEAD)
+
+    assert digest(dataset()) == digest(batches(samples_of(store), batch_size=BATCH))
+    return in_process("np.memmap, unchecked", dataset)
+
+
 def tfrecords(folder: Path, store: Store) -> Iterator[Contender]:
     """One record is the bytes of one volume, of which TensorFlow checks a CRC-32C of its own."""
     for files in (1, 4):
@@ -211,7 +232,7 @@ def digest(dataset: tf.data.Dataset) -> str:
 def monai(folder: Path, store: Store, python: Path | None) -> Iterator[Contender]:
     for workers in (0, READERS) if python else ():
         sizes = (workers, BATCH, CLASSES, *SHAPE)
-        arguments = [str(store.path / "volume/c"), str(folder / "monai"), *map(str, sizes)]
+        arguments = [str(store.path / "volume"), str(folder / "monai"), *map(str, sizes)]
         other = subprocess.Popen(
             [str(python), "-W", "ignore", "-c", MONAI, *arguments],
             stdin=subprocess.PIPE,

@@ -1,6 +1,6 @@
 """Evaluate a run: predict a split with its best weights, score that, and write both into the run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,10 @@ def _levels(
     samples: Samples, found: NDArray[np.float32], background: int | None, say: Say
 ) -> tuple[Level, ...]:
     """Decisions for what belongs together, from the finest kind of unit to the coarsest."""
-    units, refused = consistent(samples.labels, {"group": _groups(samples)})
+    units: Mapping[str, Sequence[str]] = {"group": _groups(samples)}
+    if samples.store.header.pictures:
+        units = {"stack": [samples.store.rows[row].stack for row in samples.rows], **units}
+    units, refused = consistent(samples.labels, units)
     for line in refused:
         say(line)
     return levels(samples.labels, found, samples.store.header.classes, units, background=background)

@@ -29,6 +29,7 @@ from pipeline.store.format import (
 )
 from pipeline.store.root import NO_FILE, Root, published_digest, read_root, sound_roots
 
+ALIGNMENT = 64  # bytes: others are copied once more on their way into a tensor
 EXCHANGES = 10  # by other builds, that opening a store may meet
 EXCHANGE_SECONDS = 0.05
 TABLE = tuple(f"{column}/" for column in (*COLUMNS, *OF_PICTURES))
@@ -75,7 +76,7 @@ class Store:
         change of up to three bits, every burst of up to 32, and all but one in 2^32 of any others, such
         as another volume. Raises as ``read``. Threads may share a store.
         """
-        batch = np.empty((len(indices), *self.header.shape), self.header.dtype)
+        batch = _aligned((len(indices), *self.header.shape), self.header.dtype)
         with self._unless_rebuilt():
             for index, volume in zip(indices, batch, strict=True):
                 where = describe_chunk(self.chunk(index), self.rows[index].id)
@@ -98,6 +99,14 @@ class Store:
             # While a build exchanges the trees, there is for a moment no store at all.
             reason = "the store was rebuilt, or removed, while it was read"
             raise IntegrityError.of(self.path, "rebuilt", reason, "start again") from error
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An array to be filled that begins at a multiple of ALIGNMENT: TensorFlow takes such a one as it is."""
+    nbytes = int(np.prod(shape)) * dtype.itemsize
+    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + nbytes].view(dtype).reshape(shape)
 
 
 def open_store(path: Path | str) -> Store:
