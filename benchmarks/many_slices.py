@@ -9,13 +9,13 @@ rows of ``np.memmap`` copied at random.
 """
 
 import argparse
-import os
 import resource
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -77,27 +77,36 @@ def decoding(folder: Path) -> float:
     return (time.process_time() - start) / len(data)
 
 
-def with_memory(work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds that ``work`` takes, and the largest memory of any process below this one, in MB."""
-    ended, most = threading.Event(), 0.0
+@dataclass
+class Cost:
+    """Seconds of the clock and of all processors, and the largest memory of a process below this one, in MB."""
+
+    seconds: float = 0.0
+    cpu: float = 0.0
+    worker: float = 0.0
+
+
+def cost_of(work: Callable[[], object]) -> Cost:
+    ended, cost, cpu = threading.Event(), Cost(), dict[int, float]()
 
     def watch() -> None:
-        nonlocal most
         while not ended.wait(0.2):
             for process in psutil.Process().children(recursive=True):
                 try:
-                    most = max(most, process.memory_info().rss / 1e6)
+                    cost.worker = max(cost.worker, process.memory_info().rss / 1e6)
+                    cpu[process.pid] = sum(process.cpu_times()[:2])
                 except psutil.NoSuchProcess:
                     continue
 
     watching = threading.Thread(target=watch)
     watching.start()
-    start = time.perf_counter()
+    start, own = time.perf_counter(), time.process_time()
     work()
-    seconds = time.perf_counter() - start
+    cost.seconds = time.perf_counter() - start
+    cost.cpu = time.process_time() - own + sum(cpu.values())
     ended.set()
     watching.join()
-    return seconds, most
+    return cost
 
 
 def epoch(store: Store) -> float:
@@ -126,16 +135,17 @@ def measure(folder: Path, slices: int, files: int) -> None:
     dataset = write_slices(folder, slices, files)
     options = Options(workers=WORKERS)
     bare = decoding(folder)
-    seconds, worker = with_memory(lambda: build(make_plan(dataset, options), options))
-    cores = min(WORKERS, os.cpu_count() or 1)
-    print(f"{slices} slices: {1e3 * seconds / slices:.2f} ms each with {WORKERS} workers")
-    share = bare / cores * slices / seconds
-    print(f"bare decoding: {1e3 * bare:.2f} ms on one core; the build has {share:.2f} of its speed")
+    made = cost_of(lambda: build(make_plan(dataset, options), options))
+    print(f"{slices} slices: {1e3 * made.seconds / slices:.2f} ms each with {WORKERS} workers")
+    each = made.cpu / slices
+    print(
+        f"CPU time: {1e3 * each:.2f} ms each, bare decoding {1e3 * bare:.2f} ms: {bare / each:.2f} of its speed"
+    )
     driver = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     stored = sum(1 for path in dataset.store.rglob("*") if path.is_file())
-    print(f"memory: a worker {worker:.0f} MB, the driver {driver:.0f} MB; {stored} files in the store")
-    seconds, _ = with_memory(lambda: build(make_plan(dataset, options), options))
-    print(f"nothing to do: {seconds:.1f} s, {1e3 * seconds / slices:.2f} ms each")
+    print(f"memory: a worker {made.worker:.0f} MB, the driver {driver:.0f} MB; {stored} files in the store")
+    again = cost_of(lambda: build(make_plan(dataset, options), options))
+    print(f"nothing to do: {again.seconds:.1f} s, {1e3 * again.cpu / slices:.2f} ms of CPU time each")
     start = time.perf_counter()
     damaged = verify(dataset.store, threads=WORKERS).damaged
     print(f"verify: {time.perf_counter() - start:.1f} s, {len(damaged)} damaged")

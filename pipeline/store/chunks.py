@@ -98,11 +98,11 @@ def read_whole(chunk: Chunk, volume: NDArray[Any], where: str) -> bytes:
     if size != volume.nbytes + CRC_BYTES:
         reason = f"{whole} bytes instead of {volume.nbytes + CRC_BYTES}"
         raise IntegrityError.of(where, "chunk-size", reason, REBUILD)
-    checksum = bytes(crc[:CRC_BYTES])
+    stored = bytes(crc[:CRC_BYTES])
     # Cheaper than SHA-256, and so checked first where both are.
-    if checksum != crc_of(volume):
+    if stored != crc_of(volume):
         raise IntegrityError.of(where, "chunk-checksum", "its bytes have changed", REBUILD)
-    return checksum
+    return stored
 
 
 def _read_at(descriptor: int, volume: NDArray[Any], rest: bytearray, start: int) -> int:
@@ -124,14 +124,20 @@ def swapped(where: str) -> IntegrityError:
     return IntegrityError.of(where, "chunk-swapped", "it holds another volume", REBUILD)
 
 
+def checksum(payload: bytes | NDArray[Any]) -> int:
+    """The CRC-32C of some bytes."""
+    value: int = google_crc32c.value(payload)
+    return value
+
+
 def crc_of(payload: bytes | NDArray[Any]) -> bytes:
     """The CRC-32C of some bytes, as the four bytes that follow them."""
-    return packed_checksum(google_crc32c.value(payload))
+    return packed_checksum(checksum(payload))
 
 
-def packed_checksum(checksum: int) -> bytes:
+def packed_checksum(value: int) -> bytes:
     """A CRC-32C as the four bytes that a chunk ends with."""
-    return struct.pack("<I", checksum)
+    return struct.pack("<I", value)
 
 
 def checksum_of(chunk: Chunk, volume_bytes: int) -> int:

@@ -27,6 +27,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ class Header:
         """Little-endian dtype of the volumes: float16, float32 or uint8."""
         return np.dtype(self.recipe["dtype"]).newbyteorder("<")
 
-    @property
+    @cached_property
     def volume_bytes(self) -> int:
         """Bytes of one volume, without its checksum."""
         return int(np.prod(self.shape)) * self.dtype.itemsize

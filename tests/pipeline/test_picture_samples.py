@@ -570,3 +570,41 @@ def test_check_counts_pictures_of_each_class(tmp_path):
     inspection = check(frames_dataset(tmp_path), SYNC)
     assert dict(inspection.classes) == {"liver": 20, "other": 20}
     assert check(slices_dataset(tmp_path), SYNC, deep=True).bad == ()
+
+
+# --- shards that stay open ----------------------------------------------------------------------
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_shards_stay_open_as_long_as_their_store(tmp_path, small_shards):
+    store = built(frames_dataset(tmp_path))
+    before = descriptors()
+    for _ in range(3):
+        store.read_batch(list(range(40)))
+    assert descriptors() == before + 6
+    del store
+    assert descriptors() == before
+
+
+def test_more_shards_than_may_stay_open_are_read_all_the_same(tmp_path, small_shards, monkeypatch):
+    store = built(frames_dataset(tmp_path))
+    expected = np.stack([store.read(index) for index in range(40)])
+    monkeypatch.setattr("pipeline.store.open_shards.MOST", 2)
+    before = descriptors()
+    np.testing.assert_array_equal(store.read_batch(list(range(40))), expected)
+    assert descriptors() == before + 2
+
+
+def test_a_store_that_is_rebuilt_meanwhile_is_never_mixed(tmp_path, small_shards):
+    dataset = frames_dataset(tmp_path)
+    store = built(dataset)
+    old = store.read_batch(list(range(14)))  # its first two shards are open now
+    for picture in (tmp_path / "videos").rglob("*.png"):
+        write_picture(picture, noise(5, int(picture.stem[-3:]), int(picture.parent.name[1])))
+    run(dataset)
+    np.testing.assert_array_equal(store.read_batch(list(range(14))), old)
+    with pytest.raises(IntegrityError, match="rebuilt"):
+        store.read_batch([20])
