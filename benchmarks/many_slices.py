@@ -138,9 +138,8 @@ def measure(folder: Path, slices: int, files: int) -> None:
     made = cost_of(lambda: build(make_plan(dataset, options), options))
     print(f"{slices} slices: {1e3 * made.seconds / slices:.2f} ms each with {WORKERS} workers")
     each = made.cpu / slices
-    print(
-        f"CPU time: {1e3 * each:.2f} ms each, bare decoding {1e3 * bare:.2f} ms: {bare / each:.2f} of its speed"
-    )
+    share = bare / each
+    print(f"CPU time: {1e3 * each:.2f} ms each; bare decoding {1e3 * bare:.2f} ms, {share:.2f} of it")
     driver = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     stored = sum(1 for path in dataset.store.rglob("*") if path.is_file())
     print(f"memory: a worker {made.worker:.0f} MB, the driver {driver:.0f} MB; {stored} files in the store")

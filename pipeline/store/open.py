@@ -99,7 +99,8 @@ class Store:
 
     @cached_property
     def _shards(self) -> OpenShards:
-        return OpenShards(lambda number: self.chunk(number * self.header.per_file))
+        path, header = self.path, self.header  # not self: a cycle would keep the files open
+        return OpenShards(lambda number: path / header.file_key(number * header.per_file))
 
     @contextmanager
     def _unless_rebuilt(self) -> Iterator[None]:
