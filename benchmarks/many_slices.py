@@ -79,7 +79,7 @@ def decoding(folder: Path) -> float:
 
 @dataclass
 class Cost:
-    """Seconds of the clock and of all processors, and the largest memory of a process below this one, in MB."""
+    """Seconds of the clock and of all processors, and the largest memory of a worker in MB."""
 
     seconds: float = 0.0
     cpu: float = 0.0

@@ -576,7 +576,7 @@ def test_check_counts_pictures_of_each_class(tmp_path):
 
 
 def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_shards_stay_open_as_long_as_their_store(tmp_path, small_shards):
