@@ -425,9 +425,10 @@ def validator():
 def test_the_repositorys_catalog_loads_and_fits_the_schema(validator):
     file = REPOSITORY / "data_catalog.yaml"
     catalog = load_catalog(file)
-    assert list(catalog.datasets) == ["imageclef_tb", "ucf50"]
-    assert [len(dataset.classes) for dataset in catalog.datasets.values()] == [5, 10]
-    assert {dataset.recipe.shape for dataset in catalog.datasets.values()} == {(70, 224, 224)}
+    assert list(catalog.datasets) == ["imageclef_tb", "ucf50", "ultrasound", "covidx_ct"]
+    assert [len(dataset.classes) for dataset in catalog.datasets.values()] == [5, 10, 7, 3]
+    shapes = [dataset.recipe.shape for dataset in catalog.datasets.values()]
+    assert shapes == [(70, 224, 224), (70, 224, 224), (1, 256, 256), (1, 224, 224)]
     validator.validate(plain(read_yaml(file)))
 
 
