@@ -220,6 +220,7 @@ def test_a_wrong_file_ends_the_command_with_2_before_any_work(
         ("epochs: 1\nmodel: viptt-net-small\naugmentation: [RandomHue: {factor: 0.2}]", "bad-value"),
         ("epochs: 1\nmodel: viptt-net-small\naugmentation: [Resizing: {height: 9, width: 9}]", "bad-value"),
         ("epochs: 1\nmodel: viptt-net-small\naugmentation: [slices: {rotation: 500}]", "bad-value"),
+        ("epochs: 1\nmodel: viptt-net-small\njit_compile: true\naugmentation: [slices]", "bad-value"),
         ("epochs: 1\nmodel: viptt-net-small\naugmentation: [ultrasound: {turns: 5}]", "bad-value"),
     ],
 )
