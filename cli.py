@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from model.config_file import as_document, as_yaml, given_settings
+from model.config_file import given_settings, shown
 from model.framework import load_framework
-from model.options import CONFIG, settings_options
+from model.options import settings_options
 from model.settings import Settings, settings_for
 from pipeline import __version__, console
 from pipeline import options as shared
@@ -218,7 +218,6 @@ _FORMS = click.Choice(["savedmodel", "onnx"])
 @main.command()
 @click.argument("name", metavar="DATASET")
 @settings_options("model", "weights", "seed")
-@CONFIG
 @shared.STALE_OK
 @console.common
 def features(name: str, stale_ok: bool, **options: Any) -> int:
@@ -247,24 +246,19 @@ def features(name: str, stale_ok: bool, **options: Any) -> int:
 @main.command()
 @click.argument("name", metavar="DATASET")
 @settings_options()
-@CONFIG
-@click.option("--show-config", is_flag=True, help="Print all settings as such a file, and stop.")
 @click.option("--run", "folder", type=shared.FOLDER, help="Folder of the run.  [default: runs/DATASET]")
 @click.option("--resume", is_flag=True, help="Continue the run at its last checkpoint.")
 @shared.STALE_OK
 @console.common
-def train(
-    name: str, folder: Path | None, resume: bool, show_config: bool, stale_ok: bool, **options: Any
-) -> int:
+def train(name: str, folder: Path | None, resume: bool, stale_ok: bool, **options: Any) -> int:
     """Train a network on the splits train and val of a dataset."""
     from pipeline.status import open_fresh
 
-    # A wrong setting is reported before a store that is missing.
-    given = given_settings(**options)
+    showing = options.pop("show_config")
+    given = given_settings(**options)  # a wrong one is reported before a store that is missing
     (dataset,) = _datasets((name,))
-    if show_config:
-        shown = settings_for(dataset.recipe.as_json(), **given)
-        console.emit(as_document(shown), as_yaml(shown), data=True)
+    if showing:
+        console.emit(*shown(settings_for(dataset.recipe.as_json(), **given)), data=True)
         return 0
     store = open_fresh(dataset, stale_ok=stale_ok, warn=console.say_warnings)
     _load_framework()

@@ -89,6 +89,11 @@ def is_published(name: str) -> bool:
     return KERAS_NAMES.get(name, name).lower() in _applications()
 
 
+def published_names() -> list[str]:
+    """Names of all networks of ``keras.applications``, in small letters."""
+    return list(_applications())
+
+
 def application(name: str) -> Callable[..., keras.Model]:
     """The function of ``keras.applications`` that builds a network; raises ConfigError if there is none."""
     wanted, known = KERAS_NAMES.get(name, name).lower(), _applications()

@@ -16,7 +16,7 @@ from typing import Any
 
 import keras
 
-from model.applications import NAMES, is_published
+from model.applications import NAMES, is_published, published_names
 from model.backbones import backbone
 from model.network import small_net, viptt_net
 from model.own_network import is_own, own_network
@@ -25,6 +25,7 @@ from model.sononet import BLOCKS, freeze, sononet
 from model.sononet_weights import PRESET
 from model.weights import load_weights
 from pipeline.errors import ConfigError
+from pipeline.nearest import nearest
 
 PICTURES, VOLUMES = 3, 4  # axes of a sample
 # Settings that only some networks know. Given to another one, they are a mistake that nobody would see.
@@ -135,7 +136,9 @@ def architecture(name: str) -> Architecture:
         return Architecture(partial(_own, name), axes=None)
     if is_published(name):
         return _of_pictures(name)
-    remedy = f"give one of: {', '.join(NETWORKS)}, a network of keras.applications, or MODULE:FUNCTION"
+    close = nearest(name, [*NETWORKS, *published_names()])
+    every = f"give one of: {', '.join(NETWORKS)}, a network of keras.applications, or MODULE:FUNCTION"
+    remedy = f"did you mean `{close}`?" if close else every
     raise ConfigError.of("--model", "unknown-name", f"there is no {name!r}", remedy)
 
 

@@ -22,6 +22,7 @@ from model.settings import STRATEGIES, Settings
 from model.slice_augment import RandomSlices, SliceAugmentation
 from model.sononet_augment import SonoNetAugmentation
 from pipeline.errors import ConfigError
+from pipeline.nearest import suggestion
 
 Shape = tuple[int, ...]
 IMAGES = layers.RandomFlip.__mro__[1]  # what Keras' layers for images have in common; it is not exported
@@ -32,10 +33,11 @@ class OverPictures(layers.Layer):  # type: ignore[misc]  # Keras has no types
     """In training, applies a layer for images (N, height, width, channels) to pictures or to windows.
 
     The pictures of a window are the channels of one image, so that the layer draws once for all.
+    It computes in float32 whatever the policy: in float16, some layers of Keras fail.
     """
 
     def __init__(self, layer: layers.Layer, *, name: str) -> None:
-        super().__init__(name=name)
+        super().__init__(name=name, dtype="float32")
         self.layer = layer
 
     def build(self, shape: tuple[int | None, ...]) -> None:
@@ -100,10 +102,13 @@ OWN: Mapping[str, Callable[[str, Mapping[str, Any], int, Shape], layers.Layer]] 
 def _of_keras(name: str, arguments: Mapping[str, Any], seed: int, shape: Shape) -> layers.Layer:
     kind = getattr(layers, name, None)
     if not (inspect.isclass(kind) and issubclass(kind, IMAGES)):
-        remedy = f"give one of {', '.join(OWN)}, or a layer of Keras that augments images"
-        raise ConfigError.of(WHERE, "unknown-name", f"there is no {name!r}", remedy)
+        found = [
+            key for key, item in vars(layers).items() if inspect.isclass(item) and issubclass(item, IMAGES)
+        ]
+        reason = f"there is no {name!r}"
+        raise ConfigError.of(WHERE, "unknown-name", reason, suggestion(name, [*OWN, *found]))
     seeded = {"seed": seed} if "seed" in inspect.signature(kind).parameters else {}
-    layer = kind(**{**seeded, **arguments})
+    layer = kind(**{"dtype": "float32", **seeded, **arguments})
     _try(layer, name, shape)
     return OverPictures(layer, name=name)
 

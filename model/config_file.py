@@ -57,14 +57,10 @@ def given_settings(*, config: str | None = None, **options: Any) -> dict[str, An
     return {**given, **options}
 
 
-def as_yaml(settings: Settings) -> str:
-    """Settings as a file that gives the same ones."""
-    return to_yaml(as_document(settings)).removesuffix("\n")
-
-
-def as_document(settings: Settings) -> dict[str, Any]:
-    """Settings as JSON and YAML have them: tuples are lists."""
-    return {name: _listed(value) for name, value in asdict(settings).items()}
+def shown(settings: Settings) -> tuple[dict[str, Any], str]:
+    """Settings as a JSON document, and as a file that gives the same ones."""
+    document = {name: _listed(value) for name, value in asdict(settings).items()}
+    return document, to_yaml(document).removesuffix("\n")
 
 
 def _listed(value: Any) -> Any:

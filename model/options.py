@@ -10,15 +10,20 @@ from model import settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-CONFIG = click.option(
+_CONFIG = click.option(
     "--config", metavar="FILE|NAME", help="Settings in a YAML file, or the name of a preset of viptt."
 )
+_SHOW = click.option("--show-config", is_flag=True, help="Print all settings as such a file, and stop.")
 
 
 def settings_options(*names: str) -> Callable[[Command], Command]:
-    """Add the settings of a training, these or all; the command gets None for one that is not given."""
+    """Add the settings of a training, these or all, and the file that they may stand in.
+
+    The command gets None for one that is not given. ``show_config`` comes with all of them.
+    """
 
     def add(command: Command) -> Command:
+        command = _CONFIG(command if names else _SHOW(command))
         for setting in reversed(settings.options(*names)):
             command = _option(setting)(command)
         return command

@@ -19,6 +19,7 @@ from model.optimizers import make_optimizer
 from model.run_folder import Data
 from model.settings import Settings
 from model.windows import sample_shape
+from pipeline.errors import ConfigError
 from pipeline.store import Store
 
 
@@ -81,6 +82,8 @@ def make_trainer(net: keras.Model, settings: Settings) -> keras.Model:
     sample = keras.Input(body.input_shape[1:], name="sample")
     changed = sample
     for layer in augmentation_layers(settings, net.input_shape[1:]):
+        if settings.jit_compile:
+            _check_compiles(layer, net.input_shape[1:])
         changed = layer(changed)
     trainer = _Trainer(sample, body(changed), name="trainer")
     trainer.compile(
@@ -96,6 +99,16 @@ def make_trainer(net: keras.Model, settings: Settings) -> keras.Model:
     trainer.compute_metrics(None, nothing, nothing)
     trainer.reset_metrics()
     return trainer
+
+
+def _check_compiles(layer: keras.layers.Layer, shape: tuple[int, ...]) -> None:
+    """Raise ConfigError unless XLA has all operations of a layer; those that move pixels it may lack."""
+    compiled = tf.function(lambda samples: layer(samples, training=True), jit_compile=True)
+    try:
+        compiled(tf.zeros((1, *shape)))
+    except tf.errors.OpError as error:
+        reason = f"XLA cannot compile the layer {layer.name}, counted from 0"
+        raise ConfigError.of("--jit-compile", "bad-value", reason, "leave one of the two out") from error
 
 
 class _Trainer(keras.Model):  # type: ignore[misc]  # Keras has no types

@@ -80,9 +80,19 @@ def test_features_and_explanations_of_it_are_refused(viptt: Callable[..., Result
     assert "--explain: no-backbone: " in result.stderr
 
 
-def test_an_unknown_name_lists_the_known_ones(viptt: Callable[..., Result], tmp_path: Path) -> None:
-    result = viptt("train", "ct", "--model", "resnet", "--run", tmp_path / "run")
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("transformer", "give one of: viptt-net, viptt-net-small, "),
+        ("sononet2d", "did you mean `sononet-2d`"),
+        ("mobilnetv2", "did you mean `mobilenetv2`"),
+    ],
+)
+def test_an_unknown_name_tells_the_known_ones(
+    viptt: Callable[..., Result], tmp_path: Path, name: str, remedy: str
+) -> None:
+    result = viptt("train", "ct", "--model", name, "--run", tmp_path / "run")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "there is no 'resnet' → give one of: viptt-net, viptt-net-small, " in result.stderr
+    assert f"there is no '{name}' → {remedy}" in result.stderr
     with pytest.raises(ConfigError, match="unknown-name"):
-        architecture("resnet")
+        architecture(name)

@@ -11,6 +11,7 @@ from model.augment import RandomRotation
 from model.augmentation import augmentation_layers
 from model.settings import Settings
 from model.slice_augment import RandomSlices, SliceAugmentation
+from pipeline.errors import ConfigError
 
 PICTURE, WINDOW = (20, 24, 1), (5, 20, 24, 1)
 LISTS: dict[str, list[Mapping[str, Any]]] = {
@@ -62,6 +63,18 @@ def test_layers_of_one_kind_draw_by_seeds_of_their_own() -> None:
     assert not np.array_equal(found, samples)
 
 
+@pytest.mark.parametrize("name", LISTS)
+def test_half_precision_changes_nothing_but_digits(name: str) -> None:
+    windows = noise(4, *WINDOW)
+    expected = changed(LISTS[name], windows)
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        found = changed(LISTS[name], windows)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    np.testing.assert_allclose(found, expected, atol=0.01)
+
+
 def test_a_seed_decides() -> None:
     samples, flips = noise(16, *PICTURE), LISTS["of Keras"]
     assert not np.array_equal(changed(flips, samples, seed=0), changed(flips, samples, seed=1))
@@ -87,3 +100,9 @@ def test_the_list_is_applied_in_its_order() -> None:
     bright = {"RandomBrightness": {"factor": [0.5, 0.5], "value_range": [0, 1]}}
     contrast = {"RandomContrast": {"factor": [0.9, 0.9], "value_range": [0, 1]}}
     assert not np.allclose(changed([bright, contrast], samples), changed([contrast, bright], samples))
+
+
+@pytest.mark.parametrize(("name", "close"), [("RandomFlop", "RandomFlip"), ("ultrasond", "ultrasound")])
+def test_a_misspelt_layer(name: str, close: str) -> None:
+    with pytest.raises(ConfigError, match=f"unknown-name: there is no '{name}' → did you mean `{close}`"):
+        list(augmentation_layers(Settings(augmentation=({name: {}},)), PICTURE))

@@ -13,7 +13,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from cli import main
-from model.config_file import PRESETS, as_yaml, given_settings
+from model.config_file import PRESETS, given_settings, shown
 from model.run_folder import read_config
 from model.settings import Settings, Window
 from pipeline.errors import ConfigError
@@ -167,19 +167,19 @@ def test_no_such_file_or_preset() -> None:
 
 
 def test_what_is_shown_is_a_file_that_gives_the_same(viptt: Callable[..., Result], file: Callable) -> None:
-    shown = viptt("train", "ct", "--config", "sononet-2025", "--epochs", "3", "--show-config")
-    assert shown.exit_code == 0, shown.stderr
-    document = yaml.safe_load(shown.stdout)
+    found = viptt("train", "ct", "--config", "sononet-2025", "--epochs", "3", "--show-config")
+    assert found.exit_code == 0, found.stderr
+    document = yaml.safe_load(found.stdout)
     assert set(document) == {field.name for field in fields(Settings)}
     assert (document["epochs"], document["model"], document["seed"]) == (3, "sononet-3d", 0)
-    again = viptt("train", "ct", "--config", file(shown.stdout), "--show-config")
-    assert again.stdout == shown.stdout
+    again = viptt("train", "ct", "--config", file(found.stdout), "--show-config")
+    assert again.stdout == found.stdout
     as_json = viptt("train", "ct", "--config", "sononet-2025", "--epochs", "3", "--show-config", "--json")
     assert json.loads(as_json.stdout) == document
 
 
 def test_the_defaults_survive_a_file(file: Callable[[str], str]) -> None:
-    assert Settings(**given_settings(config=file(as_yaml(Settings())))) == Settings()
+    assert Settings(**given_settings(config=file(shown(Settings())[1]))) == Settings()
 
 
 def test_a_training_by_a_file_and_the_key_of_its_run(
@@ -220,6 +220,7 @@ def test_a_wrong_file_ends_the_command_with_2_before_any_work(
         ("epochs: 1\nmodel: viptt-net-small\naugmentation: [RandomHue: {factor: 0.2}]", "bad-value"),
         ("epochs: 1\nmodel: viptt-net-small\naugmentation: [Resizing: {height: 9, width: 9}]", "bad-value"),
         ("epochs: 1\nmodel: viptt-net-small\naugmentation: [slices: {rotation: 500}]", "bad-value"),
+        ("epochs: 1\nmodel: viptt-net-small\njit_compile: true\naugmentation: [slices]", "bad-value"),
         ("epochs: 1\nmodel: viptt-net-small\naugmentation: [ultrasound: {turns: 5}]", "bad-value"),
     ],
 )
