@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from pipeline.catalog.schema import Dataset, Groups
-from pipeline.errors import Code, ConfigError, Problem, some
+from pipeline.errors import Code, Problem, some
 from pipeline.frames_tree import group_by_folder, parse_exams, parse_infos
 from pipeline.sources.samples import Listing, Sample
+from pipeline.sources.text_file import read_text
 
 
 def with_groups(dataset: Dataset, listing: Listing) -> Listing:
@@ -34,17 +35,8 @@ def _patient_of(sample: Sample, patients: Mapping[str, str | None]) -> str:
 
 
 def _patients(groups: Groups) -> Mapping[str, str | None]:
-    by_video = parse_exams(_text(groups.exams), where=str(groups.exams))
+    by_video = parse_exams(read_text(groups.exams, key="groups"), where=str(groups.exams))
     by_folder: dict[str, str | None] = dict(by_video)
     for file in groups.infos:
-        by_folder |= group_by_folder(parse_infos(_text(file), where=str(file)), by_video)
+        by_folder |= group_by_folder(parse_infos(read_text(file, key="groups"), where=str(file)), by_video)
     return by_folder
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError.of(file, Code.NO_TABLE, str(error.strerror), "correct `groups`") from None
-    except UnicodeDecodeError:
-        raise ConfigError.of(file, Code.NOT_UTF_8, "it is not UTF-8", "save it as UTF-8") from None

@@ -19,6 +19,7 @@ from pipeline.sources.labels import label_by_table
 from pipeline.sources.quarantine import Quarantined
 from pipeline.sources.samples import Listing, Sample
 from pipeline.sources.table import read_table
+from pipeline.sources.text_file import read_text
 
 MAX_LABEL_BYTES = 1000
 ALLOW = "or use --allow-missing"
@@ -43,7 +44,7 @@ def label_by_files(dataset: Dataset, labels: PictureLabels, ids: Mapping[str, st
 def _labels_of_frames(
     dataset: Dataset, labels: PictureLabels, source: str
 ) -> tuple[dict[str, int], list[Quarantined]]:
-    """The label of each frame of a folder by its number, and the frames without one."""
+    """The label of each frame of a folder by its number; frames without one, and labels without a frame."""
     folder = dataset.path / source
     try:
         order = ordered(folder)
@@ -58,6 +59,11 @@ def _labels_of_frames(
             found[number] = label
         else:
             missing.append(Quarantined(f"{source}/{name}", label))
+    stems = {PurePosixPath(name).stem for name in order.names}
+    for text in sorted(texts.glob("*.txt")):
+        if text.stem not in stems:
+            problem = Problem(str(text), Code.NO_FILE, "there is no frame for it", f"add the frame, {ALLOW}")
+            missing.append(Quarantined(f"{source}/{text.stem}", problem))
     return found, missing
 
 
@@ -116,7 +122,7 @@ def split_of_lists(dataset: Dataset) -> dict[str, tuple[str, ...]]:
     whole = dataset.recipe.sample == "stack"
     lists: dict[str, tuple[str, ...]] = {}
     for part, file in dataset.labels.lists.items():
-        slices = parse_list(_text(file), where=str(file), classes=len(dataset.classes))
+        slices = parse_list(read_text(file, key="labels"), where=str(file), classes=len(dataset.classes))
         names = (item.file for item in slices)
         ids = (_patient_and_scan(name)[1] if whole else PurePosixPath(name).stem for name in names)
         lists[part] = tuple(dict.fromkeys(ids))
@@ -134,7 +140,7 @@ def _all_slices(dataset: Dataset, labels: ListLabels, problems: list[Problem]) -
     first_list: dict[str, Path] = {}
     for file in labels.lists.values():
         try:
-            slices = parse_list(_text(file), where=str(file), classes=len(dataset.classes))
+            slices = parse_list(read_text(file, key="labels"), where=str(file), classes=len(dataset.classes))
         except ConfigError as error:
             problems += error.problems
             continue
@@ -143,15 +149,6 @@ def _all_slices(dataset: Dataset, labels: ListLabels, problems: list[Problem]) -
             reason = f"{some(twice, 'slice')} also in {first_list[twice[0]].name}"
             problems.append(Problem(str(file), Code.LIST_OVERLAP, reason, "keep each slice in one list"))
         yield from slices
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError.of(file, Code.NO_TABLE, str(error.strerror), "correct `labels`") from None
-    except UnicodeDecodeError:
-        raise ConfigError.of(file, Code.NOT_UTF_8, "it is not UTF-8", "save it as UTF-8") from None
 
 
 def _listing_of(dataset: Dataset, scans: Mapping[str, list[Slice]]) -> Listing:

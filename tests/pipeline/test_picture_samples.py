@@ -351,6 +351,28 @@ def test_a_frame_without_a_label(tmp_path, refusal, allowed):
     assert not run(dataset, allow_missing=True).published
 
 
+def test_a_label_without_a_frame_is_told(tmp_path, refusal):
+    dataset = frames_dataset(tmp_path)
+    (tmp_path / "videos/v1/frame-003.png").unlink()
+    (problem,) = refusal(ConfigError, lambda: list_samples(dataset))
+    assert (problem.code, Path(problem.where).name) == ("no-file", "frame-003.txt")
+    assert run(dataset, allow_missing=True).samples == 39
+
+
+def test_a_table_may_name_single_frames(tmp_path):
+    lines = ["frame,label,patient"]
+    for video in range(4):
+        lines += [
+            f"v{video}/frame-{number:03d},{('liver', 'other')[number % 2]},P{video}"
+            for number in range(1, FRAMES + 1)
+        ]
+    (tmp_path / "frames.csv").write_text("\n".join(lines) + "\n", "utf-8")
+    labels = {"file": "frames.csv", "id": "frame", "label": "label", "group": "patient"}
+    store = built(frames_dataset(tmp_path, labels=labels, groups=None))
+    assert [row.label for row in store.rows] == 20 * [1, 0]
+    assert [row.group for row in store.rows[::FRAMES]] == ["P0", "P1", "P2", "P3"]
+
+
 def test_listed_slices_that_are_missing_or_whose_boxes_reach_out(tmp_path, refusal):
     dataset = slices_dataset(tmp_path, recipe={"shape": [1, 12, 16], "crop": "box"})
     (tmp_path / "png/CP_1_1_0002.png").unlink()
