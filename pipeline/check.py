@@ -141,7 +141,7 @@ def examine(job: Examination) -> Examined:
         if not job.deep:
             return Examined(job.source, job.path, source.inspect(job.origin), {})
         if job.wanted_sha256:
-            check_hash(job.path, source.hash(job.origin, source.hashes(job.origin)), job.wanted_sha256)
+            check_hash(job.path, source.hash(job.origin), job.wanted_sha256)
         reading = source.examine(job.origin)
         size = source.size(job.origin)
         return Examined(job.source, job.path, reading.facts, reading.statistics, source_bytes=size)

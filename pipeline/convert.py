@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import Problem, SourceError
+from pipeline.half import to_half
 from pipeline.pictures import picture_values, selected, stack_values
 from pipeline.readers import SOURCE_TYPES
 from pipeline.readers.reading import Facts, Picture, Reading, Source, Statistics
@@ -151,6 +152,8 @@ def _not_finite(path: Path) -> SourceError:
 
 def quantise(values: Float32, recipe: Recipe) -> NDArray[Any]:
     """Values in [0, 1] in the recipe's dtype; uint8 holds value x 255, rounded."""
+    if recipe.dtype == "float16":
+        return to_half(values)
     if recipe.dtype == "uint8":
         values = np.rint(values * np.float32(255))
     quantised: NDArray[Any] = values.astype(recipe.dtype)

@@ -177,7 +177,7 @@ def _hash(source: SourceType, sample: Sample) -> str:
     """The source's hash, or "" where it cannot be read, as in the quarantine."""
     try:
         signatures(source.files(sample.origin))
-        return source.hash(sample.origin, source.hashes(sample.origin))
+        return source.hash(sample.origin)
     except SourceError:
         return ""
 

@@ -29,7 +29,7 @@ HOMES = {
     },
     "regex": {"pipeline/catalog/patterns.py"},
     "nibabel": {"pipeline/readers/nifti.py", "pipeline/readers/orientation.py", "pipeline/demo/scans.py"},
-    "isal": {"pipeline/readers/nifti.py"},
+    "isal": {"pipeline/readers/nifti.py", "pipeline/readers/picture_file.py"},
     "av": {
         "pipeline/readers/video.py",
         "pipeline/readers/video_frames.py",
@@ -39,6 +39,7 @@ HOMES = {
         "pipeline/readers/picture_file.py",
         "pipeline/readers/video_frames.py",
         "pipeline/crop.py",
+        "pipeline/half.py",
         "pipeline/ssim.py",
         "pipeline/demo/clips.py",
         "pipeline/report/pictures.py",
@@ -61,7 +62,7 @@ HOMES = {
     "tf2onnx": {"model/export.py"},
 }
 # The rooms of the pipeline, each with what it may import of the others: arrows point down.
-ARRAYS = {"antialias", "banded", "crop", "depth", "gray", "select", "siz", "ssim", "statistics"}
+ARRAYS = {"antialias", "banded", "crop", "depth", "gray", "half", "select", "siz", "ssim", "statistics"}
 PRESETS = {"preset_2021", "preset_covidnet_ct_id", "preset_sononet"}
 GROUND = {"codes", "errors", "escape", "files", "nearest", "yaml_nodes"}
 BELOW = {

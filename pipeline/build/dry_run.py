@@ -65,7 +65,7 @@ def _reason(earlier: Sequence[Earlier], key: Key) -> str:
 def _hash(source: SourceType, sample: Sample) -> str:
     try:
         signatures(source.files(sample.origin))
-        return source.hash(sample.origin, source.hashes(sample.origin))
+        return source.hash(sample.origin)
     except SourceError:
         return ""
 

@@ -1,6 +1,6 @@
 """One unit of work: one source to one chunk file and one line of the journal. Runs in any worker."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from pipeline.convert import ConvertedPicture, PictureConversion, convert
 from pipeline.errors import ConfigError, Problem, ResourceError, SourceError
 from pipeline.files import canonical_json
 from pipeline.readers import SOURCE_TYPES
-from pipeline.readers.content import signatures
+from pipeline.readers.content import hash_file, signatures
 from pipeline.readers.reading import Facts, Listed, Source, Statistics
 from pipeline.recipe import Recipe
 from pipeline.store import CRC_BYTES, Chunk, write_chunk, write_chunks
@@ -68,10 +68,11 @@ def process(task: Task) -> Result:
     sha256 = ""
     try:
         source = SOURCE_TYPES[task.recipe.type]
-        before = signatures(source.files(task.origin))
+        files = source.files(task.origin)
+        before = signatures(files)
         size = sum(signature.size for signature in before)
-        hashes = source.hashes(task.origin)
-        sha256 = source.hash(task.origin, hashes)
+        hashes = {file.name: hash_file(file) for file in files}
+        sha256 = source.hash_of(task.origin, hashes)
         check_hash(task.path, sha256, task.wanted_sha256)
         key = Key(sha256, task.recipe_sha256, source.converter)
         for earlier in task.earlier:
@@ -99,8 +100,8 @@ def check_hash(path: Path, sha256: str, wanted: str) -> None:
         raise SourceError.of(path, "hash-mismatch", reason, "fetch it again, or correct the table")
 
 
-def _made(task: Task, key: Key, hashes: Sequence[str]) -> Entry:
-    """Convert a source, and write its volumes."""
+def _made(task: Task, key: Key, hashes: Mapping[str, str]) -> Entry:
+    """Convert a source, whose files have these hashes by their names, and write its volumes."""
     if task.recipe.sample == "picture":
         return _made_pictures(task, key, hashes)
     conversion = convert(task.origin, task.recipe)
@@ -108,13 +109,12 @@ def _made(task: Task, key: Key, hashes: Sequence[str]) -> Entry:
     return _entry(task, key, conversion.facts, conversion.statistics, sha256=sha256)
 
 
-def _made_pictures(task: Task, key: Key, hashes: Sequence[str]) -> Entry:
+def _made_pictures(task: Task, key: Key, hashes: Mapping[str, str]) -> Entry:
     conversion = PictureConversion(task.origin, task.recipe)
     written = iter(write_chunks(task.chunk, _unless_unreadable(task.path, conversion.volumes())))
     if all(picture.problem for picture in conversion.pictures):
         raise _no_pictures(task.path, conversion.pictures)
     source = SOURCE_TYPES[task.recipe.type]
-    named = {file.name: sha256 for file, sha256 in zip(source.files(task.origin), hashes, strict=True)}
     chosen = iter(conversion.selected())
     pictures = []
     for picture in conversion.pictures:
@@ -122,7 +122,7 @@ def _made_pictures(task: Task, key: Key, hashes: Sequence[str]) -> Entry:
             picture.name,
             picture.position,
             _file_of(task.source, picture.file, alone=source.from_lists),
-            named[picture.file or task.path.name],
+            hashes[picture.file or task.path.name],
             problem=picture.problem,
         )
         if picture.problem is None:

@@ -45,10 +45,10 @@ def _is_one(name: str, suffixes: tuple[str, ...]) -> bool:
     return name.lower().endswith(suffixes) and not name.startswith(".")
 
 
-def check_regular_file(path: Path) -> None:
+def check_regular_file(path: Path) -> os.stat_result:
     """Let only regular, non-empty files pass (links to them too): a pipe or a device would block.
 
-    Raises SourceError with code not-a-regular-file, unreadable or empty-file.
+    Returns its status. Raises SourceError with code not-a-regular-file, unreadable or empty-file.
     """
     try:
         status = path.stat()
@@ -60,17 +60,15 @@ def check_regular_file(path: Path) -> None:
         raise SourceError.of(path, "not-a-regular-file", reason, "replace it by the file itself")
     if status.st_size == 0:
         raise SourceError.of(path, "empty-file", "it has 0 bytes", "fetch or export it again")
+    return status
 
 
 def signatures(files: Sequence[Path]) -> tuple[Signature, ...]:
     """The signature of each file. Raises SourceError where one is not a regular file with content."""
-    for path in files:
-        check_regular_file(path)
-    return tuple(_signature(path) for path in files)
+    return tuple(_signature(check_regular_file(path)) for path in files)
 
 
-def _signature(path: Path) -> Signature:
-    status = os.stat(path)  # noqa: PTH116 - follows a link, as reading does
+def _signature(status: os.stat_result) -> Signature:
     inode = (status.st_dev, status.st_ino)
     return Signature(status.st_size, status.st_mtime_ns, status.st_ctime_ns, inode)
 

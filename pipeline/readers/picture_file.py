@@ -7,7 +7,7 @@ A picture is refused if its decoder fails, and also where the decoder would say 
 do not have their CRC-32, a JPEG without its end.
 """
 
-import zlib
+import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
 from pipeline.errors import SourceError
@@ -25,6 +26,7 @@ from pipeline.recipe import FramesRecipe, SlicesRecipe
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 PNG, JPEG, JPEG_END = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"\xff\xd9"
 CHUNK_BYTES = 12  # of a PNG's chunk beside its data: length, type, CRC-32
+HEAD, CRC = struct.Struct(">I4s"), struct.Struct(">I")
 LEVELS = (0.0, 255.0)  # of 8 bits: what becomes 0 and 1
 FETCH = "fetch or export it again"
 
@@ -62,11 +64,11 @@ def is_whole(data: bytes) -> bool:
 
 
 def _png_is_whole(data: bytes) -> bool:
-    place = len(PNG)
-    while place + CHUNK_BYTES <= len(data):
-        end = place + CHUNK_BYTES + int.from_bytes(data[place : place + 4])
-        kind, crc = data[place + 4 : place + 8], data[end - 4 : end]
-        if end > len(data) or zlib.crc32(data[place + 4 : end - 4]) != int.from_bytes(crc):
+    place, length, view = len(PNG), len(data), memoryview(data)
+    while place + CHUNK_BYTES <= length:
+        size, kind = HEAD.unpack_from(data, place)
+        end = place + CHUNK_BYTES + size
+        if end > length or crc32(view[place + 4 : end - 4]) != CRC.unpack_from(data, end - 4)[0]:
             return False
         if kind == b"IEND":
             return True

@@ -1,6 +1,6 @@
 """What every reader gives, and the gate that every source passes before a decoder sees it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,18 +118,17 @@ class SourceType:
             return tuple(source.path / item.file for item in source.listed)
         return files_in(source.path, self.suffixes) if self.folder else (source.path,)
 
-    def hashes(self, source: Source) -> tuple[str, ...]:
-        """SHA-256 of each file of a source. Raises SourceError."""
-        return tuple(hash_file(file) for file in self.files(source))
-
-    def hash(self, source: Source, hashes: Sequence[str]) -> str:
+    def hash(self, source: Source) -> str:
         """SHA-256 of a source: of its bytes, or of the names (and boxes) and hashes of its files."""
+        return self.hash_of(source, {file.name: hash_file(file) for file in self.files(source)})
+
+    def hash_of(self, source: Source, hashes: Mapping[str, str]) -> str:
+        """The same, where the SHA-256 of each file is known by the file's name."""
         if self.from_lists:
-            return hash_names([[*item, sha256] for item, sha256 in zip(source.listed, hashes, strict=True)])
+            return hash_names([[*item, hashes[item.file]] for item in source.listed])
         if self.folder:
-            names = [file.name for file in self.files(source)]
-            return hash_names([[*item] for item in zip(names, hashes, strict=True)])
-        return hashes[0]
+            return hash_names([[*item] for item in hashes.items()])
+        return hashes[source.path.name]
 
     def size(self, source: Source) -> int:
         """Bytes of a source on disk; 0 for one that cannot be read."""
