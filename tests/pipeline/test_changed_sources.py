@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.build import Options, build, make_plan
+from pipeline.build import Options, build, make_plan, worker
 from pipeline.catalog import load_catalog
-from pipeline.readers import reading
 from pipeline.readers.content import hash_file
 from pipeline.store import open_store
 
@@ -42,7 +41,7 @@ def test_other_bytes_of_the_same_size_and_time(tmp_path, ct_dataset, write_nifti
     with Path(other).open("r+b") as file:  # the time in gzip's header: other bytes, the same size
         file.seek(4)
         file.write(b"\1\2\3\4")
-    monkeypatch.setattr(reading, "hash_file", hash_then(change, victim, Path(other)))
+    monkeypatch.setattr(worker, "hash_file", hash_then(change, victim, Path(other)))
     summary = build(make_plan(dataset, SYNC), SYNC)
     assert [(item.source, item.problem.code) for item in summary.quarantined] == [
         (victim.name, "changed-during-read")
