@@ -30,6 +30,27 @@ def net(shape, classes):
     scores = keras.layers.Dense(classes, activation="softmax")(keras.layers.Flatten()(sample))
     return keras.Model(sample, scores)
 
+class FirstRightThenWrong(keras.layers.Layer):
+    "The class by the mean of a picture: the right one for 7 steps of training, then another one."
+
+    def __init__(self, classes, **options):
+        super().__init__(**options)
+        self.classes = classes
+        self.steps = self.add_weight(shape=(), initializer="zeros", trainable=False)
+        self.unused = self.add_weight(shape=(), initializer="zeros")
+
+    def call(self, pictures, training=False):
+        if training:
+            self.steps.assign(self.steps + 1)
+        levels = 0.1 + 0.3 * keras.ops.arange(self.classes, dtype="float32")
+        means = keras.ops.mean(pictures, axis=(1, 2))
+        scores = -100 * (means - levels) ** 2 + 0 * self.unused
+        return keras.ops.softmax(keras.ops.where(self.steps <= 7, scores, -scores))
+
+def wave(shape, classes):
+    sample = keras.Input(shape)
+    return keras.Model(sample, FirstRightThenWrong(classes)(sample))
+
 def features(shape):
     frame = keras.Input(shape)
     return keras.Model(frame, keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(frame)))
@@ -191,10 +212,10 @@ def test_mean_and_deviation_of_the_train_part_are_in_the_network(trained: Traine
 
 
 def test_the_weights_with_the_best_accuracy_are_kept(trained: Trained) -> None:
-    settings = replace(ONCE, epochs=8, learning_rate=0.02, stop_patience=None, best="accuracy")
+    settings = replace(ONCE, model="own_nets:wave", epochs=3, stop_patience=None, best="accuracy")
     run = trained(settings)
     accuracies = [float(row["val_accuracy"]) for row in history_of(run)]
-    assert max(accuracies) > accuracies[-1]  # else this would not tell the best from the last
+    assert accuracies[0] == max(accuracies) > accuracies[-1]  # an epoch has five steps
     config, net = load_network(run)
     net.compile(loss="categorical_crossentropy", metrics=["accuracy"])
     data = stream(config.data.store, config.data.split, "val", batch_size=4)
