@@ -301,7 +301,7 @@ def test_a_run_whose_weights_were_changed(run: Path, scan: Path) -> None:
 
 
 def test_a_run_of_a_recipe_from_the_future(run: Path, scan: Path) -> None:
-    change_data(run, recipe={**read_config(run).data.recipe, "crop": "body"})
+    change_data(run, recipe={**read_config(run).data.recipe, "crop": "ellipse"})
     assert told(predict(run, scan)) == (2, "unknown-recipe")
 
 
