@@ -38,7 +38,7 @@ SIZES = ((40, 50), (170, 150), (17, 90), (33, 21), (1, 1))
 BOX = (1, 2, 14, 15)
 FREE: dict[str, Any] = {"sample": "picture", "shape": (1, 32, 40), "dtype": "float32"}
 FORMS = ("savedmodel", "onnx")
-CLOSE = 1e-5  # of probabilities; measured: 2e-7
+CLOSE = 1e-5  # of probabilities
 MODULE = """
 import keras
 
