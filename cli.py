@@ -212,7 +212,7 @@ def report(name: str, out: Path | None, cards: bool) -> int:
 
 
 _RUN = click.argument("run", type=shared.FOLDER)
-_FORMS = click.Choice(["savedmodel", "onnx"])
+_FORMS = click.Choice(["savedmodel", "onnx", "triton"])
 
 
 @main.command()
@@ -404,13 +404,12 @@ def compare(runs: tuple[Path, ...]) -> int:
 @click.option("--to", "form", type=_FORMS, default="savedmodel", show_default=True, help="Form to write.")
 @console.common
 def export(run: Path, out: Path, form: str) -> int:
-    """Write a run as a model that takes one raw volume of any size, and does not need viptt."""
+    """Write a run as a model that takes one raw volume or picture of any size, and does not need viptt."""
     _load_framework()
-    from model.export import export_onnx, export_saved_model
+    from model.export import export as write
 
-    write = export_onnx if form == "onnx" else export_saved_model
     with redirect_stdout(sys.stderr):  # the converters print what they do
-        write(run, out)
+        write(run, out, form)
     console.emit({"out": str(out), "to": form}, "")
     console.say(f"{run}: exported to {out}")
     return 0

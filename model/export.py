@@ -1,9 +1,9 @@
-"""A run as one file or folder that does not need this project: SavedModel, or ONNX.
+"""A run as one file or folder that does not need this project: SavedModel, ONNX, or a model of Triton's.
 
-The graph takes one raw volume, float32 (depth, height, width) of any size: Hounsfield units with the
-axes of a store (depth toward Superior, height toward Posterior, width toward Left), or luma frames,
-0 to 255. It repeats what the pipeline does by the run's recipe (limit, SIZ, scale, round), then runs
-the network.
+The graph repeats what the pipeline does by the run's recipe, then runs the network. Its input is one
+raw picture, see ``export_pictures``, or one raw volume, float32 (depth, height, width) of any size:
+Hounsfield units with the axes of a store (depth toward Superior, height toward Posterior, width toward
+Left), or luma frames, 0 to 255, which are limited, resampled by SIZ, scaled and rounded.
 
     volume  →  probabilities, float32 (classes,);  classes, their names
 
@@ -24,25 +24,25 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from model.export_pictures import picture_graph, read_picture_recipe
 from model.loading import load_network
 from model.run_folder import WEIGHTS, Config, read_config, versions, write_json
+from model.served import LUMA, Graph, Serve, as_stored, faults_of, serving, without_holes
 from model.sidecar import file_sha256
 from model.siz import zoom
+from model.triton import CONFIG, VERSION, config_text
+from model.windows import is_of_pictures
 from pipeline.errors import ConfigError, ResourceError
 from pipeline.store import sync_directory
 
 ABOUT, ONNX_FILE = "viptt.json", "model.onnx"
 ENDPOINT = "serving_default"
-SIGNATURE = [tf.TensorSpec([None, None, None], tf.float32, name="volume")]
+VOLUME = tf.TensorSpec([None, None, None], tf.float32, name="volume")
 OPSET = 18
-MAX_NONFINITE = 0.01
-MAX_SIZE = 1e6
-LUMA = (0.0, 255.0)
 KEYS = {
     "nifti": {"type", "shape", "spline_order", "dtype", "window"},
     "video": {"type", "shape", "spline_order", "dtype", "frames"},
 }
-Serve = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -61,31 +61,58 @@ class Recipe:
     step: int
 
 
-def export_saved_model(run: Path, out: Path) -> None:
-    """Write a run as a SavedModel folder, signature ``serving_default``; ``out`` is new or empty.
+@dataclass(frozen=True)
+class _Prepared:
+    """All that a form is written from."""
 
-    Raises ConfigError if ``run`` is no run with weights, its recipe has no graph, or ``out`` is in
-    use; IntegrityError if the run is damaged; ResourceError if ``out`` cannot be written.
+    config: Config
+    graph: Graph
+    serve: Serve
+
+
+def export(run: Path, out: Path, form: str) -> None:
+    """Write a run to the folder ``out``, new or empty, in one of ``FORMS``.
+
+    savedmodel  a SavedModel, signature ``serving_default``
+    onnx        ``model.onnx``
+    triton      a model of Triton's repository: ``config.pbtxt``, ``1/model.onnx``; its name is the folder's
+
+    Raises ConfigError if ``run`` is no run with weights, its recipe has no graph, ``out`` is in use, or
+    tf2onnx is not installed where it is needed; IntegrityError if the run is damaged; ResourceError if
+    ``out`` cannot be written.
     """
-    config, serve = _prepare(run, out)
+    if form != "savedmodel":
+        _onnx_converter()  # refuses before the work
+    prepared = _prepare(run, out)
+    with _new_folder(out) as folder:
+        FORMS[form](prepared, folder)
+        _write_about(folder, run, prepared.config)
+
+
+def _write_saved_model(prepared: _Prepared, folder: Path) -> None:
     archive = keras.export.ExportArchive()
-    archive.add_endpoint(ENDPOINT, serve, SIGNATURE)
-    with _new_folder(out) as folder:
-        archive.write_out(folder, verbose=False)
-        _write_about(folder, run, config)
+    archive.add_endpoint(ENDPOINT, prepared.serve, list(prepared.graph.signature))
+    archive.write_out(folder, verbose=False)
 
 
-def export_onnx(run: Path, out: Path) -> None:
-    """Write a run as ``model.onnx`` into the folder ``out``, which is new or empty.
+def _write_onnx(prepared: _Prepared, folder: Path) -> None:
+    signature = list(prepared.graph.signature)
+    function = tf.function(prepared.serve, input_signature=signature, autograph=False)
+    _onnx_converter()(function, signature, opset=OPSET, output_path=folder / ONNX_FILE)
 
-    Raises as ``export_saved_model`` does, and ConfigError if tf2onnx is not installed.
-    """
-    convert = _onnx_converter()
-    config, serve = _prepare(run, out)
-    function = tf.function(serve, input_signature=SIGNATURE, autograph=False)
-    with _new_folder(out) as folder:
-        convert(function, SIGNATURE, opset=OPSET, output_path=folder / ONNX_FILE)
-        _write_about(folder, run, config)
+
+def _write_triton(prepared: _Prepared, folder: Path) -> None:
+    (folder / VERSION).mkdir()
+    _write_onnx(prepared, folder / VERSION)
+    text = config_text(folder.name, prepared.graph.signature, len(prepared.config.data.classes))
+    (folder / CONFIG).write_text(text, "utf-8")
+
+
+FORMS: Mapping[str, Callable[[_Prepared, Path], None]] = {
+    "savedmodel": _write_saved_model,
+    "onnx": _write_onnx,
+    "triton": _write_triton,
+}
 
 
 def read_recipe(where: Path, recipe: Mapping[str, Any]) -> Recipe:
@@ -94,7 +121,7 @@ def read_recipe(where: Path, recipe: Mapping[str, Any]) -> Recipe:
     kind = str(recipe.get("type"))
     if given != KEYS.get(kind):
         reason = f"the graph cannot follow its recipe: {json.dumps(dict(recipe))}"
-        remedy = "train on a store of scans or videos whose recipe names no preset"
+        remedy = "train on pictures, or on scans or videos whose recipe has no preset and no crop"
         raise ConfigError.of(where, "not-exportable", reason, remedy)
     depth, height, width = recipe["shape"]
     low, high = recipe.get("window", LUMA)
@@ -112,69 +139,53 @@ def read_recipe(where: Path, recipe: Mapping[str, Any]) -> Recipe:
 # --- the graph ----------------------------------------------------------------------------------
 
 
+def graph_of(where: Path, config: Config) -> Graph:
+    """The graph that leads to a run's network; raises ConfigError if there is none."""
+    recipe = config.data.recipe
+    if config.settings.window:
+        remedy = "call the network from Python, or train on pictures or stacks"
+        raise ConfigError.of(where, "not-exportable", "it reads windows of pictures", remedy)
+    pictures = read_picture_recipe(recipe) if is_of_pictures(recipe) else None
+    return picture_graph(pictures) if pictures else _volume_graph(read_recipe(where, recipe))
+
+
+def _volume_graph(recipe: Recipe) -> Graph:
+    return Graph((VOLUME,), lambda volume: preprocess(volume, recipe), lambda volume: _faults(volume, recipe))
+
+
 def preprocess(volume: tf.Tensor, recipe: Recipe) -> tf.Tensor:
     """One raw volume, float32 of any size, to float32 in [0, 1] of the recipe's shape.
 
     As ``pipeline.convert`` does: voxels that are not finite become air, then limit, SIZ, scale, round.
     """
     low, high = recipe.window
-    # `low` is air; the pipeline does the same, and refuses a volume with more than a few.
-    volume = tf.where(tf.math.is_finite(volume), volume, low)[: recipe.first : recipe.step]
+    volume = without_holes(volume, low)[: recipe.first : recipe.step]
     zoomed = zoom(tf.clip_by_value(volume, low, high), recipe.shape, order=recipe.order)
-    values = tf.clip_by_value((zoomed - low) / (high - low), 0.0, 1.0)
-    # Stored volumes are rounded to their dtype, and the network was trained on that.
-    if recipe.dtype == "uint8":
-        return tf.round(values * 255) / 255
-    return tf.cast(tf.cast(values, recipe.dtype), tf.float32)
-
-
-def serving(net: keras.Model, recipe: Recipe, classes: tuple[str, ...]) -> Serve:
-    """The function that is exported: a raw volume to its probabilities and the names of the classes."""
-
-    def serve(volume: tf.Tensor) -> dict[str, tf.Tensor]:
-        faults = _faults(volume, recipe)
-        checks = [tf.debugging.Assert(tf.logical_not(fault), [text]) for text, fault in faults.items()]
-        # ONNX has no assertions and drops them; `usable` below gives NaN there instead.
-        with tf.control_dependencies(checks):
-            values = preprocess(tf.identity(volume), recipe)
-        (probabilities,) = tf.unstack(net(values[tf.newaxis, ..., tf.newaxis], training=False))
-        usable = tf.logical_not(tf.reduce_any(list(faults.values())))
-        return {
-            "probabilities": tf.where(usable, probabilities, float("nan")),
-            "classes": tf.constant(classes),
-        }
-
-    return serve
+    return as_stored(tf.clip_by_value((zoomed - low) / (high - low), 0.0, 1.0), recipe.dtype)
 
 
 def _faults(volume: tf.Tensor, recipe: Recipe) -> dict[str, tf.Tensor]:
     """Reasons for which the pipeline would quarantine a volume, each with whether it applies."""
-    size, finite = tf.shape(volume), tf.math.is_finite(volume)
-    holes = tf.reduce_sum(tf.cast(tf.logical_not(finite), tf.float32))
-    faults = {
-        "the volume has no voxels": tf.reduce_min(size) < 1,
-        "over 1 % of the voxels are not finite": holes > MAX_NONFINITE * tf.cast(tf.size(volume), tf.float32),
-        "a voxel is over 1,000,000 in size": tf.reduce_any(finite & (tf.abs(volume) > MAX_SIZE)),
-    }
+    faults = faults_of(volume, whole="volume", point="voxel")
     if recipe.first:
         # `frames: first` cuts clips and never stretches them.
-        faults[f"a clip needs {recipe.first} frames or more"] = size[0] < recipe.first
+        faults[f"a clip needs {recipe.first} frames or more"] = tf.shape(volume)[0] < recipe.first
     return faults
 
 
 # --- the files ----------------------------------------------------------------------------------
 
 
-def _prepare(run: Path, out: Path) -> tuple[Config, Serve]:
+def _prepare(run: Path, out: Path) -> _Prepared:
     """Check what can be checked quickly, then load the network."""
     # Refuse before TensorFlow builds the network: that takes seconds.
-    recipe = read_recipe(run, read_config(run).data.recipe)
+    graph = graph_of(run, read_config(run))
     _check_unused(out)
     config, net = load_network(run)
     for layer in net.layers:
         if hasattr(layer, "use_cudnn"):
             layer.use_cudnn = False  # or a model exported beside a GPU would run nowhere else
-    return config, serving(net, recipe, config.data.classes)
+    return _Prepared(config, graph, serving(net, graph, config.data.classes))
 
 
 def _check_unused(out: Path) -> None:

@@ -23,6 +23,7 @@ from model.loading import build_network
 from model.network import encoder, fix_adapter
 from model.settings import Settings
 from model.stream import scaled
+from model.windows import is_of_pictures
 from pipeline.errors import ConfigError, IntegrityError
 from pipeline.store import FEATURES, Store, canonical_json, features_of, is_store, open_store
 
@@ -42,9 +43,10 @@ class Extractor:
 def extractor(settings: Settings, volumes: Store) -> Extractor:
     """The backbone that a training with these settings would freeze, for the volumes of a store.
 
-    Raises ConfigError if the network has no backbone, and as its builder does where the weights
-    cannot be had.
+    Raises ConfigError if the store holds pictures, the network has no backbone, and as its builder
+    does where the weights cannot be had.
     """
+    _require_stacks(volumes)
     require_backbone(settings.model, option="--model")
     keras.utils.set_random_seed(settings.seed)
     depth, height, width = volumes.header.shape
@@ -62,6 +64,14 @@ def extractor(settings: Settings, volumes: Store) -> Extractor:
     return Extractor(compute, recipe)
 
 
+def _require_stacks(volumes: Store) -> None:
+    # The part that is trained on features reads the slices of a stack one after the other.
+    if is_of_pictures(volumes.header.recipe):
+        reason = "the store holds single pictures, and features are for networks that read whole stacks"
+        remedy = "build the same sources with `sample: stack`, or train on the pictures themselves"
+        raise ConfigError.of(volumes.path, "other-shape", reason, remedy)
+
+
 def origin(net: keras.Model, model: str) -> dict[str, str]:
     """What features are bound to: network, adapter, and a digest over the arrays of the backbone."""
     hasher = hashlib.sha256()
@@ -74,8 +84,10 @@ def origin(net: keras.Model, model: str) -> dict[str, str]:
 def open_features(volumes: Store) -> Store:
     """Open the features of a store; row i belongs to row i of the store.
 
-    Raises IntegrityError if there are none, if they are damaged, or were made from another store.
+    Raises IntegrityError if there are none, if they are damaged, or were made from another store,
+    ConfigError if the store holds pictures.
     """
+    _require_stacks(volumes)
     path = features_of(volumes.path)
     if not is_store(path):
         raise IntegrityError.of(path, "no-features", "the features are not there", "run `viptt features`")

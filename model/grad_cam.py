@@ -25,7 +25,8 @@ def slice_heat(net: keras.Model, picture: NDArray[np.floating], *, label: int) -
 
     The feature maps are the network's last ones before its last poolings, the score is that before
     the softmax. The largest value is 1, unless nothing speaks for the class: then all are 0. Raises
-    ConfigError if the network has no feature maps, or does not end in a layer of one unit per class.
+    ConfigError if the network has no feature maps, or ends neither in a layer of one unit per class nor
+    in their softmax.
     """
     looking, frames = _looking(net, np.asarray(picture, np.float32)[np.newaxis, ..., np.newaxis])
     with tf.GradientTape() as tape:
@@ -38,9 +39,17 @@ def slice_heat(net: keras.Model, picture: NDArray[np.floating], *, label: int) -
     return found / found.max() if found.max() > 0 else found
 
 
+def require_maps(net: keras.Model) -> None:
+    """Raise ConfigError if ``slice_heat`` cannot explain a network."""
+    _looking(net, np.zeros((1, *net.input_shape[1:]), np.float32))
+
+
 def _looking(net: keras.Model, frames: Any) -> tuple[keras.Model, Any]:
-    """The part of a network that gives feature maps and features, and what it takes for these frames."""
-    if not isinstance(net.layers[-1], layers.Dense):
+    """The part of a network that gives feature maps and features, and what it takes for these frames.
+
+    Features are what the last layer gets: of SonoNet, which ends in a softmax, the scores themselves.
+    """
+    if not isinstance(net.layers[-1], (layers.Dense, layers.Activation)):
         reason = f"its last layer is a {type(net.layers[-1]).__name__}"
         raise ConfigError.of(net.name, "no-head", reason, "let it end in a Dense layer, one unit per class")
     if BACKBONE not in [layer.name for layer in net.layers]:
@@ -59,7 +68,9 @@ def _last_maps(net: keras.Model) -> Any:
     raise ConfigError.of(net.name, "no-maps", "it has no feature maps", "give a network with convolutions")
 
 
-def _scores(head: layers.Dense, features: Any) -> Any:
+def _scores(head: keras.layers.Layer, features: Any) -> Any:
     """What the head gives before its softmax."""
+    if isinstance(head, layers.Activation):
+        return features
     scores = ops.matmul(ops.cast(features, "float32"), head.kernel)
     return scores if head.bias is None else scores + head.bias

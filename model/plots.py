@@ -1,7 +1,7 @@
-"""Figures of a training, as PNG and SVG: its curves. Of a decision, as PNG: its slices."""
+"""Figures of a training, as PNG and SVG: its curves. Of a decision, as PNG: its slices, its heat."""
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings, simplefilter
@@ -9,6 +9,7 @@ from warnings import catch_warnings, simplefilter
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -69,6 +70,49 @@ def draw_explanation(path: Path, volume: NDArray[np.float32], found: "Explanatio
     _draw_strip(strip, volume)
     _draw_drops(curve, found)
     _draw_heat(right.subplots(), volume[found.decisive], found)
+    _save_png(figure, path)
+
+
+def draw_slice(path: Path, picture: NDArray[np.float32], heat: NDArray[np.float32], title: str) -> None:
+    """Draw a picture, and beside it the same under its heat, both (height, width) in [0, 1], as PNG.
+
+    The heat is brought to the pixels of the picture before; where there is little, the picture shows.
+    """
+    figure = Figure(figsize=(8.6, 4.4), layout="constrained")
+    figure.suptitle(title, parse_math=False, fontsize=11)
+    plain, heated = figure.subplots(1, 2)
+    for axes in (plain, heated):
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
+        axes.set_axis_off()
+    plain.set_title("as the network sees it", fontsize=9)
+    heated.set_title("Grad-CAM", fontsize=9)
+    shown = heated.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.7 * heat, interpolation="bilinear")
+    # The bar shows the colours themselves, not as they are over black.
+    scale = ScalarMappable(shown.norm, shown.cmap)
+    figure.colorbar(scale, ax=heated, shrink=0.85, label="speaks for the class (1: most)")
+    _save_png(figure, path)
+
+
+def draw_scan(path: Path, probabilities: NDArray[np.floating], classes: Sequence[str], title: str) -> None:
+    """Draw a bar for each slice of a scan, from first to last, of its probabilities (slices, classes)."""
+    figure = Figure(figsize=(8.6, 3.2), layout="constrained")
+    axes = figure.subplots()
+    positions = np.arange(1, len(probabilities) + 1)
+    below = np.zeros(len(probabilities))
+    colours = cycle(COLOURS)
+    for name, column, colour in zip(classes, probabilities.T, colours, strict=False):
+        axes.bar(positions, column, bottom=below, width=1, color=colour, label=name, linewidth=0)
+        below += column
+    axes.set(xlabel="slice", ylabel="probability", xlim=(0.5, len(probabilities) + 0.5), ylim=(0, 1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    legend = axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    axes.set_title(title, parse_math=False, fontsize=11)
+    _save_png(figure, path)
+
+
+def _save_png(figure: Figure, path: Path) -> None:
     with catch_warnings():
         simplefilter("ignore", UserWarning)  # the font may lack the script of a name
         figure.savefig(path, format="png", **REPRODUCIBLE["png"])

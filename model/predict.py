@@ -14,14 +14,14 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from model.architectures import require_backbone
-from model.explain import explain
+from model.explained import check_explainable, draw_picture, draw_scans, draw_volume
 from model.loading import load_network
 from model.predictions import Prediction, check_submission
 from model.run_folder import Data
 from model.settings import Settings
 from model.stream import Samples, batches, bind, chosen_samples, integrity_errors, scaled
-from pipeline.errors import ConfigError, IntegrityError, ResourceError
+from model.windows import is_of_pictures
+from pipeline.errors import ConfigError, IntegrityError
 from pipeline.split import read_split
 from pipeline.store import Store, open_store
 
@@ -47,6 +47,8 @@ class NewVolume(Protocol):
     @property
     def source(self) -> str: ...
     @property
+    def stack(self) -> str: ...
+    @property
     def volume(self) -> Volume: ...
 
 
@@ -61,8 +63,8 @@ def load_ensemble(
     configs, nets = zip(*map(load_network, folders), strict=True)
     first = configs[0].data
     if explained:
-        for config in configs:
-            require_backbone(config.settings.model, option="--explain")
+        for config, net in zip(configs, nets, strict=True):
+            check_explainable(config, net)
     # A mean over probabilities makes sense only if each column is the same class.
     for folder, config in zip(folders, configs, strict=True):
         for name in ("classes", "shape", "recipe"):
@@ -88,16 +90,38 @@ def predict_volumes(
     if ensemble.settings.window:
         reason = "the run reads windows of pictures"
         raise ConfigError.of("FILE", "no-windows", reason, "build a store of pictures, and predict that")
+    found = _predicted(ensemble, volumes, batch_size)
+    if pictures is None:
+        return (prediction for prediction, _ in found)
+    return _drawn(pictures, ensemble, found)
+
+
+def _predicted(
+    ensemble: Ensemble, volumes: Iterable[NewVolume], batch_size: int
+) -> Iterator[tuple[Prediction, Volume]]:
     waiting = iter(volumes)
     while batch := list(islice(waiting, batch_size)):
-        volumes = np.stack([_network_input(item.volume, ensemble) for item in batch])
-        values = volumes.reshape(len(batch), *ensemble.nets[0].input_shape[1:])
+        values = np.stack([_network_input(item.volume, ensemble) for item in batch])
+        values = values.reshape(len(batch), *ensemble.nets[0].input_shape[1:])
         found = [np.asarray(net.predict_on_batch(values)) for net in ensemble.nets]
-        predictions = _averaged([item.id for item in batch], [item.source for item in batch], found)
-        for prediction, item in zip(predictions, batch, strict=True):
-            if pictures:
-                draw(pictures, ensemble, prediction, item.volume)
-            yield prediction
+        predictions = _averaged([(item.id, item.source, item.stack) for item in batch], found)
+        yield from zip(predictions, (item.volume for item in batch), strict=True)
+
+
+def _drawn(
+    folder: Path, ensemble: Ensemble, found: Iterable[tuple[Prediction, Volume]]
+) -> Iterator[Prediction]:
+    """The predictions, after a picture was drawn of each; of the slices of a scan, one together at last."""
+    nets, classes, kept = ensemble.nets, ensemble.data.classes, list[Prediction]()
+    for prediction, volume in found:
+        values = _network_input(volume, ensemble)
+        if is_of_pictures(ensemble.data.recipe):
+            draw_picture(folder, nets, classes, prediction, values)
+            kept.append(prediction)
+        else:
+            draw_volume(folder, nets, classes, prediction.id, values)
+        yield prediction
+    draw_scans(folder, classes, kept)
 
 
 def predict_dataset(
@@ -128,11 +152,13 @@ def predict_store(
 ) -> Iterator[Prediction]:
     """Predict samples of a store. Raises IntegrityError as ``predict_volumes``, and if one is damaged."""
     found = [probabilities(net, samples, batch_size=batch_size) for net in ensemble.nets]
-    sources = [samples.store.rows[row].source for row in samples.rows]
-    for prediction, row in zip(_averaged(samples.ids, sources, found), samples.rows, strict=True):
-        if pictures:
-            draw(pictures, ensemble, prediction, samples.store.read(row))
-        yield prediction
+    rows = [samples.store.rows[row] for row in samples.rows]
+    named = [(sample, row.source, row.stack) for sample, row in zip(samples.ids, rows, strict=True)]
+    predictions = _averaged(named, found)
+    if pictures is None:
+        return iter(predictions)
+    volumes = map(samples.store.read, samples.rows)
+    return _drawn(pictures, ensemble, zip(predictions, volumes, strict=True))
 
 
 def probabilities(net: keras.Model, samples: Samples, *, batch_size: int) -> NDArray[np.float32]:
@@ -191,36 +217,13 @@ def _network_input(volume: Volume, ensemble: Ensemble) -> NDArray[np.float32]:
 
 
 def _averaged(
-    ids: Sequence[str], sources: Sequence[str], found: Sequence[NDArray[np.float32]]
+    samples: Sequence[tuple[str, str, str]], found: Sequence[NDArray[np.float32]]
 ) -> list[Prediction]:
+    """The mean of what each network found for these samples: id, source, and stack of each."""
     # Probabilities, not votes: a hesitant network then counts for less than a certain one.
     mean = np.mean(found, axis=0)
-    _check_finite(ids, mean)
-    rows = [tuple(map(float, row)) for row in mean]
-    return [Prediction(*fields) for fields in zip(ids, sources, rows, strict=True)]
-
-
-# --- pictures -----------------------------------------------------------------------------------
-
-
-def draw(folder: Path, ensemble: Ensemble, prediction: Prediction, volume: Volume) -> None:
-    """Draw the slices that a decision rests on as ``ID.png``.
-
-    Raises ResourceError if the folder cannot be written.
-    """
-    from model.plots import draw_explanation
-
-    values = _network_input(volume, ensemble)
-    found = explain(ensemble.nets, values)
-    title = f"{prediction.id}: {ensemble.data.classes[found.label]}, probability {found.probability:.3f}"
-    try:
-        draw_explanation(folder / f"{_file_name(prediction.id)}.png", values, found, title)
-    except OSError as error:
-        remedy = "free space, fix permissions, or give another `--explain DIR`"
-        raise ResourceError.of(folder, "cannot-write", str(error.strerror), remedy) from error
-
-
-def _file_name(sample: str) -> str:
-    """An id as a file name without folders; different ids give different names."""
-    # As in URLs; % itself is escaped too, or `a%2Fb` and `a/b` would share a name.
-    return "".join(f"%{ord(sign):02X}" if sign in "/\\%" or sign < " " else sign for sign in sample)
+    _check_finite([sample for sample, _, _ in samples], mean)
+    return [
+        Prediction(sample, source, tuple(map(float, row)), stack)
+        for (sample, source, stack), row in zip(samples, mean, strict=True)
+    ]

@@ -17,11 +17,15 @@ from pipeline.store import write_durably
 
 @dataclass(frozen=True)
 class Prediction:
-    """The probabilities of a sample; ``source`` is its file, ``label`` an index into the classes."""
+    """The probabilities of a sample; ``source`` is its file, ``label`` an index into the classes.
+
+    ``stack`` is the scan or clip that a picture is of, "" for samples that are no pictures.
+    """
 
     id: str
     source: str
     probabilities: tuple[float, ...]
+    stack: str = ""
 
     @property
     def label(self) -> int:

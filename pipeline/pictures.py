@@ -17,6 +17,7 @@ from pipeline.crop import body_box, box_crop, centre_crop
 from pipeline.depth import even, subset
 from pipeline.errors import SourceError
 from pipeline.gray import divide_by_maximum, truncated_gray
+from pipeline.readers.picture_file import LEVELS
 from pipeline.readers.reading import Picture
 from pipeline.recipe import COVIDNET, SONONET, Recipe
 from pipeline.select import select_frames, select_original
@@ -101,7 +102,8 @@ def _resized(values: NDArray[Any], limits: tuple[float, float], recipe: Recipe) 
         resized = zoom(values[None], (1, height, width), order=recipe.spline_order, clip=limits)
     else:
         # In float32 without rounding to gray levels in between: nearer to the truth, and twice as fast.
-        within = values if values.dtype == np.uint8 else np.clip(values, *limits)
+        whole = values.dtype == np.uint8 and limits == LEVELS
+        within = values if whole else np.clip(values, *limits)
         resized = resize_antialias_float(within[None], (height, width))
     return np.asarray(resized[0])
 

@@ -27,6 +27,7 @@ from pipeline.readers.reading import Listed, Source, SourceType
 from pipeline.recipe import Recipe
 from pipeline.sources import Quarantined
 from pipeline.sources.discover import check_names, find_files, find_stacks, sample_ids
+from pipeline.sources.picture_labels import scan_of
 from pipeline.store import CRC_BYTES, Chunk, read_chunk
 
 Nameless = tuple[Quarantined, ...]
@@ -42,12 +43,16 @@ class Incoming:
 
 @dataclass(frozen=True)
 class Arrival:
-    """The volume of a file, (depth, height, width) in the recipe's dtype, and what is doubtful about it."""
+    """The volume of a file, (depth, height, width) in the recipe's dtype, and what is doubtful about it.
+
+    ``stack`` is the scan or clip that a picture is of, "" for whole stacks.
+    """
 
     id: str
     source: str
     volume: NDArray[Any]
     warnings: tuple[Problem, ...]
+    stack: str = ""
 
 
 def list_incoming(paths: Sequence[Path], type_: str) -> tuple[tuple[Incoming, ...], Nameless]:
@@ -123,9 +128,11 @@ def _arrivals(
         if picture.problem:
             yield Quarantined(picture.source, picture.problem, entry.source_sha256)
             continue
-        name = file.id if SOURCE_TYPES[recipe.type].from_lists else f"{file.id}/{picture.name}"
+        alone = SOURCE_TYPES[recipe.type].from_lists
+        name = file.id if alone else f"{file.id}/{picture.name}"
+        stack = scan_of(Path(file.source).name) if alone else file.id
         volume = _volume(next(chunks), recipe, picture.sha256, picture.source)
-        yield Arrival(name, file.source, volume, warnings)
+        yield Arrival(name, file.source, volume, warnings, stack)
         warnings = ()
     whole = None if entry.pictures else _volume(next(chunks), recipe, entry.sha256, entry.source)
     path.unlink()

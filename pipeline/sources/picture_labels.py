@@ -99,7 +99,7 @@ def list_slices(dataset: Dataset) -> Listing:
     scans: defaultdict[str, list[Slice]] = defaultdict(list)
     problems: list[Problem] = []
     for item in _all_slices(dataset, dataset.labels, problems):
-        scans[_patient_and_scan(item.file)[1]].append(item)
+        scans[scan_of(item.file)].append(item)
     problems += _same_ids(dataset, scans)
     if problems:
         raise ConfigError(*problems)
@@ -124,9 +124,14 @@ def split_of_lists(dataset: Dataset) -> dict[str, tuple[str, ...]]:
     for part, file in dataset.labels.lists.items():
         slices = parse_list(read_text(file, key="labels"), where=str(file), classes=len(dataset.classes))
         names = (item.file for item in slices)
-        ids = (_patient_and_scan(name)[1] if whole else PurePosixPath(name).stem for name in names)
+        ids = (scan_of(name) if whole else PurePosixPath(name).stem for name in names)
         lists[part] = tuple(dict.fromkeys(ids))
     return lists
+
+
+def scan_of(file: str) -> str:
+    """The scan that a slice is of, by its file's name, as lists of slices have it."""
+    return _patient_and_scan(file)[1]
 
 
 def _patient_and_scan(file: str) -> tuple[str, str]:

@@ -1,0 +1,116 @@
+"""What ``viptt predict --explain`` draws: of each sample what a decision rests on, of each scan its slices.
+
+Samples are volumes, see ``model.explain``, or single pictures, see ``model.grad_cam``; values are float32
+(depth, height, width) as a network gets them. Files are PNG, called by the id of the sample; those of
+whole scans lie in the folder ``scans``.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from model.architectures import require_backbone
+from model.explain import explain
+from model.grad_cam import require_maps, slice_heat
+from model.predictions import Prediction
+from model.run_folder import Config
+from model.windows import is_of_pictures
+from pipeline.errors import ConfigError, ResourceError
+
+OPTION, SCANS = "--explain", "scans"
+PIECES = re.compile(r"([^0-9]*)([0-9]*)")
+Float32 = NDArray[np.float32]
+
+
+def check_explainable(config: Config, net: keras.Model) -> None:
+    """Raise ConfigError, before any work, if the decisions of a run cannot be explained."""
+    if config.settings.window:
+        reason = "the run reads windows of pictures"
+        raise ConfigError.of(OPTION, "no-windows", reason, "leave it out, or train on pictures or stacks")
+    if is_of_pictures(config.data.recipe):
+        require_maps(net)
+    else:
+        require_backbone(config.settings.model, option=OPTION)
+
+
+def draw_volume(
+    folder: Path, nets: Sequence[keras.Model], classes: Sequence[str], sample: str, values: Float32
+) -> None:
+    """Draw the slices of a volume that a decision rests on as ``ID.png``.
+
+    Raises ResourceError if the folder cannot be written.
+    """
+    from model.plots import draw_explanation
+
+    found = explain(nets, values)
+    title = _title(sample, classes[found.label], found.probability)
+    with _writing(folder):
+        draw_explanation(folder / f"{_file_name(sample)}.png", values, found, title)
+
+
+def draw_picture(
+    folder: Path, nets: Sequence[keras.Model], classes: Sequence[str], found: Prediction, values: Float32
+) -> None:
+    """Draw a picture, values (1, height, width), beside its Grad-CAM as ``ID.png``.
+
+    The heat of several networks is the mean of theirs. Raises ResourceError if it cannot be written.
+    """
+    from model.plots import draw_slice
+
+    heat = np.mean([slice_heat(net, values[0], label=found.label) for net in nets], axis=0)
+    title = _title(found.id, classes[found.label], found.probabilities[found.label])
+    with _writing(folder):
+        draw_slice(folder / f"{_file_name(found.id)}.png", values[0], heat, title)
+
+
+def draw_scans(folder: Path, classes: Sequence[str], found: Iterable[Prediction]) -> None:
+    """Draw for each scan of two pictures or more the probabilities along its slices: ``scans/ID.png``.
+
+    Raises ResourceError if the folder cannot be written.
+    """
+    from model.plots import draw_scan
+
+    scans: defaultdict[str, list[Prediction]] = defaultdict(list)
+    for prediction in found:
+        scans[prediction.stack].append(prediction)
+    for scan, slices in scans.items():
+        if not scan or len(slices) < 2:
+            continue
+        slices.sort(key=lambda prediction: _place(prediction.id))
+        probabilities = np.array([prediction.probabilities for prediction in slices])
+        label = int(probabilities.mean(axis=0).argmax())
+        mean = _title(scan, classes[label], probabilities[:, label].mean())
+        with _writing(folder):
+            (folder / SCANS).mkdir(exist_ok=True)
+            path = folder / SCANS / f"{_file_name(scan)}.png"
+            draw_scan(path, probabilities, classes, f"{mean} (mean of {len(slices)} slices)")
+
+
+def _place(sample: str) -> list[tuple[str, int]]:
+    """What sorts ids by the numbers in them: 2 comes before 10."""
+    return [(text, int(number or 0)) for text, number in PIECES.findall(sample)]
+
+
+def _title(sample: str, name: str, probability: float) -> str:
+    return f"{sample}: {name}, probability {probability:.3f}"
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        remedy = "free space, fix permissions, or give another `--explain DIR`"
+        raise ResourceError.of(folder, "cannot-write", str(error.strerror), remedy) from error
+
+
+def _file_name(sample: str) -> str:
+    """An id as a file name without folders; different ids give different names."""
+    # As in URLs; % itself is escaped too, or `a%2Fb` and `a/b` would share a name.
+    return "".join(f"%{ord(sign):02X}" if sign in "/\\%" or sign < " " else sign for sign in sample)
