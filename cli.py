@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from model.config_file import as_document, as_yaml, given_settings
-from model.framework import load_framework
-from model.options import CONFIG, settings_options
-from model.settings import Settings, settings_for
-from pipeline import __version__, console
-from pipeline import options as shared
+try:
+    from model.config_file import as_document, as_yaml, given_settings
+    from model.framework import load_framework
+    from model.options import CONFIG, settings_options
+    from model.settings import Settings, settings_for
+    from pipeline import __version__, console
+    from pipeline import options as shared
+except ImportError as error:  # above all where another program's package has one of these names
+    print(f"viptt: foreign-package: {error} → give viptt an environment of its own", file=sys.stderr)
+    sys.exit(2)
 
 if TYPE_CHECKING:
     from model.predict import Ensemble
@@ -196,7 +200,7 @@ def split(names: tuple[str, ...], **options: Any) -> int:
 
 
 @main.command()
-@click.argument("name", metavar="DATASET")
+@shared.DATASET
 @click.option("--out", type=shared.FILE, help="The page.  [default: NAME.report.html beside the store]")
 @click.option("--cards", is_flag=True, help="Also a dataset card, Croissant metadata and a table of samples.")
 @console.common
@@ -216,7 +220,7 @@ _FORMS = click.Choice(["savedmodel", "onnx"])
 
 
 @main.command()
-@click.argument("name", metavar="DATASET")
+@shared.DATASET
 @settings_options("model", "weights", "seed")
 @CONFIG
 @shared.STALE_OK
@@ -245,7 +249,7 @@ def features(name: str, stale_ok: bool, **options: Any) -> int:
 
 
 @main.command()
-@click.argument("name", metavar="DATASET")
+@shared.DATASET
 @settings_options()
 @CONFIG
 @click.option("--show-config", is_flag=True, help="Print all settings as such a file, and stop.")
@@ -289,7 +293,7 @@ def train(
 
 @main.command()
 @_RUN
-@click.argument("name", metavar="[DATASET]", required=False)
+@shared.MAYBE_DATASET
 @click.option("--split", default="val", show_default=True, help="Name of the split to predict.")
 @click.option("--background", metavar="CLASS", help="Class of samples without a finding.  [default: Normal]")
 @shared.BATCH_SIZE

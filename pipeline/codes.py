@@ -70,6 +70,11 @@ class Code(StrEnum):
     EXCLUDED = ("excluded", (0,), "samples are left out of a split to keep it free of leaks")
     FILE_EXISTS = ("file-exists", (2,), "a file is in the place of a result")
     FOLDS = ("folds", (2,), "this number of folds cannot be made")
+    FOREIGN_PACKAGE = (
+        "foreign-package",
+        (2,),
+        "another program's package `pipeline` or `model` hides that of viptt, or a library is missing",
+    )
     FOREIGN_STORE = ("foreign-store", (4,), "a Zarr group that viptt did not make")
     FORMAT_CHANGE = ("format-change", (3,), "the frames of a video change their size or format")
     FRACTIONS = ("fractions", (2,), "the fractions of a split are wrong")

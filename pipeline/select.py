@@ -42,7 +42,7 @@ def select_frames(frames: Gray, *, preset: Preset = None) -> Bool:
 
     >>> pattern = np.add.outer(np.arange(48), np.arange(48)).astype(np.uint8) + 100
     >>> select_frames(np.stack([pattern, pattern, 255 - pattern, 255 - pattern])).tolist()
-    [False, True, True, False]
+    [True, True, True, False]
     """
     if frames.ndim != 3 or frames.dtype != np.uint8:
         raise ValueError(f"frames are uint8 (n, height, width), not {frames.dtype} {frames.shape}")
