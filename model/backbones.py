@@ -65,8 +65,9 @@ def backbone(
     shape or an option cannot be used, ResourceError if the ImageNet weights cannot be fetched,
     IntegrityError if a file does not fit.
 
-    >>> backbone("vgg16", classes=3, shape=(64, 64, 1), weights="none").output_shape
-    (None, 3)
+    Examples:
+        >>> backbone("vgg16", classes=3, shape=(64, 64, 1), weights="none").output_shape
+        (None, 3)
     """
     _check(name, shape, preset, statistics)
     if weights == "imagenet" and own_graph(name, preset):

@@ -75,17 +75,19 @@ def stream(
     Without a seed the order is that of the split file. With one it is a function of
     (seed, epoch, id) alone, the same on every machine and version. ``settings`` say which pictures of
     a store of pictures are samples, and whether windows of them are. Several epochs, each in an order of
-    its own and with its own short last batch, are for a plain ``fit``:
-
-    >>> data = stream("cache/ct.zarr", "splits/ct.json", "train", batch_size=2, seed=0, epochs=3)
-    >>> steps_per_epoch = len(data) // 3  # network.fit(data, epochs=3, steps_per_epoch=steps_per_epoch)
-    >>> [volumes.shape[1:] for volumes, labels in data.take(1)]
-    [TensorShape([5, 16, 16, 1])]
+    its own and with its own short last batch, are for a plain ``fit`` with
+    ``steps_per_epoch``.
 
     Raises ValueError for less than one epoch, IntegrityError if the split file was made for another
     store, has no such split, or lists ids that the store does not hold, ConfigError as
     ``chosen_samples``. While iterating, a volume that is not the stored one raises
     ``tf.errors.UnknownError`` with the IntegrityError as its text.
+
+    Examples:
+        >>> data = stream("cache/ct.zarr", "splits/ct.json", "train", batch_size=2, seed=0, epochs=3)
+        >>> steps_per_epoch = len(data) // 3  # network.fit(data, epochs=3, steps_per_epoch=steps_per_epoch)
+        >>> [volumes.shape[1:] for volumes, labels in data.take(1)]
+        [TensorShape([5, 16, 16, 1])]
     """
     samples = chosen_samples(open_samples(store, split_file, name), settings or Settings())
     each = [

@@ -33,10 +33,11 @@ def load_weights(model: keras.Model, path: str | Path, *, preset: str | None = N
     IntegrityError if it is of another format, is damaged, holds other layers or shapes than the model,
     or numbers that are not finite; the model is then unchanged.
 
-    >>> from model.network import viptt_net
-    >>> network = viptt_net((4, 32, 32, 1), classes=2, weights="none")
-    >>> network.save_weights("mine.weights.h5")
-    >>> load_weights(network, "mine.weights.h5")
+    Examples:
+        >>> from model.network import viptt_net
+        >>> network = viptt_net((4, 32, 32, 1), classes=2, weights="none")
+        >>> network.save_weights("mine.weights.h5")
+        >>> load_weights(network, "mine.weights.h5")
     """
     path = _checked(path)
     if path.suffix == ".pth":

@@ -35,8 +35,9 @@ def resize_antialias(images: NDArray[np.uint8], shape: tuple[int, int]) -> NDArr
     two passes (see above). Raises ValueError if the pictures are not uint8 (n, height, width) with at
     least one pixel each, or the target has no pixels.
 
-    >>> resize_antialias(np.full((1, 8, 8), 7, np.uint8), (2, 2)).tolist()
-    [[[7, 7], [7, 7]]]
+    Examples:
+        >>> resize_antialias(np.full((1, 8, 8), 7, np.uint8), (2, 2)).tolist()
+        [[[7, 7], [7, 7]]]
     """
     _check(images, shape)
     if images.dtype != np.uint8:

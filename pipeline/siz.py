@@ -58,8 +58,9 @@ def zoom(
     Raises ValueError if the volume is not three-dimensional, has no voxels, or is complex, or if
     ``shape``, ``order`` or ``mode`` is out of bounds.
 
-    >>> zoom([[[0.0, 1.0]], [[2.0, 3.0]]], (3, 1, 2), order=1).tolist()
-    [[[0.0, 1.0]], [[1.0, 2.0]], [[2.0, 3.0]]]
+    Examples:
+        >>> zoom([[[0.0, 1.0]], [[2.0, 3.0]]], (3, 1, 2), order=1).tolist()
+        [[[0.0, 1.0]], [[1.0, 2.0]], [[2.0, 3.0]]]
     """
     volume = np.asarray(volume)
     _check(volume, shape, order, mode)

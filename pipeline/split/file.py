@@ -124,8 +124,9 @@ def read_split(path: Path | str, *, edited: bool = False) -> Split:
     required keys alone, as another tool may write it, needs no digest.
     Raises IntegrityError, one line per fault, each naming the file.
 
-    >>> read_split("splits/ct.json").method
-    'stratified-grouped-hash-1'
+    Examples:
+        >>> read_split("splits/ct.json").method
+        'stratified-grouped-hash-1'
     """
     path = Path(path)
     document = read_json(path)

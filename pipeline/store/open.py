@@ -112,11 +112,12 @@ def open_store(path: Path | str) -> Store:
     Raises IntegrityError if there is no store, if it was made by something else or in another
     format, or if its metadata or table have changed since it was published.
 
-    >>> store = open_store("cache/ct.zarr")
-    >>> store
-    Store('cache/ct.zarr', 6 samples of 5 x 16 x 16 float16, 2 classes)
-    >>> store.rows[0].id, store.read(0).shape
-    ('TRN_0000', (5, 16, 16))
+    Examples:
+        >>> store = open_store("cache/ct.zarr")
+        >>> store
+        Store('cache/ct.zarr', 6 samples of 5 x 16 x 16 float16, 2 classes)
+        >>> store.rows[0].id, store.read(0).shape
+        ('TRN_0000', (5, 16, 16))
     """
     path = Path(path)
     for _ in range(EXCHANGES):
