@@ -201,15 +201,13 @@ def split(names: tuple[str, ...], **options: Any) -> int:
 
 @main.command()
 @shared.DATASET
-@click.option("--out", type=shared.FILE, help="The page.  [default: NAME.report.html beside the store]")
-@click.option("--cards", is_flag=True, help="Also a dataset card, Croissant metadata and a table of samples.")
+@shared.reporting
 @console.common
-def report(name: str, out: Path | None, cards: bool) -> int:
+def report(name: str, out: Path | None, cards: bool, other: str | None) -> int:
     """Write one HTML page about a store: pictures, histograms, balance, leaks, and what looks odd."""
-    from pipeline.report import write_report
+    from pipeline.report import write_pages
 
-    (dataset,) = _datasets((name,))
-    page, *others = map(str, write_report(dataset, out, cards=cards))
+    page, *others = map(str, write_pages(_datasets((name, other) if other else (name,)), out, cards=cards))
     console.say_lines(f"{name}: wrote {path}" for path in others)
     console.emit({"dataset": name, "page": page, "cards": others}, f"{name}: open {page} in a browser")
     return 0

@@ -116,6 +116,7 @@ class Code(StrEnum):
     NO_CATALOG = ("no-catalog", (2,), "there is no catalog")
     NO_COLUMN = ("no-column", (2,), "a table lacks a column")
     NO_COLUMNS = ("no-columns", (2,), "a table lacks columns")
+    NO_COMMON_SAMPLES = ("no-common-samples", (2,), "two stores have no sample of the same source")
     NO_CONFIG = ("no-config", (2,), "there is no such file of settings, and no preset of this name")
     NO_FC1 = ("no-fc1", (2,), "a backbone lacks the layer that is asked for")
     NO_FEATURES = ("no-features", (4,), "there are no features of a store")

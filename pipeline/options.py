@@ -118,6 +118,20 @@ _PREDICTING = (
     MEMORY_LIMIT,
 )
 
+_REPORTING = (
+    click.option("--out", type=FILE, help="The page.  [default: NAME.report.html beside the store]"),
+    click.option(
+        "--cards", is_flag=True, help="Also a dataset card, Croissant metadata and a table of samples."
+    ),
+    click.option(
+        "--compare",
+        "other",
+        metavar="OTHER",
+        shell_complete=_names,
+        help="Instead: two datasets of the same sources side by side, with their differences.",
+    ),
+)
+
 
 def reading(command: Command) -> Command:
     """Give a command the options of the workers that read sources."""
@@ -132,6 +146,11 @@ def building(command: Command) -> Command:
 def predicting(command: Command) -> Command:
     """Give a command the options of a prediction."""
     return _with(command, _PREDICTING)
+
+
+def reporting(command: Command) -> Command:
+    """Give a command the options of a report."""
+    return _with(command, _REPORTING)
 
 
 def splitting(command: Command) -> Command:
