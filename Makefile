@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 READY := $(VENV)/ready
 
-.PHONY: help setup demo unit test slow chaos coverage lint types check bench schema pins
+.PHONY: help setup demo unit test slow chaos coverage lint types check bench schema pins docs screenshots
 
 help:
 	@echo "make setup   virtual environment with the pinned versions"
@@ -16,6 +16,8 @@ help:
 	@echo "make coverage  which lines make test runs, as a table"
 	@echo "make chaos   tests of many minutes, and a thousand drawn mishaps around a store"
 	@echo "make check   what CI runs: lint, types, test, slow, demo"
+	@echo "make docs    the pages of docs/ as a site, in site/"
+	@echo "make screenshots  the pictures in README and docs anew (needs Chromium)"
 	@echo "make bench   the benchmarks, as ratios within one run"
 	@echo "make pins    resolve requirements.txt anew (needs uv)"
 	@echo "make schema  write docs/data_catalog.schema.json anew"
@@ -57,6 +59,13 @@ types: setup
 	$(BIN)/mypy
 
 check: lint types test slow demo
+
+docs: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+screenshots: setup
+	$(BIN)/python tests/pipeline/screenshots.py
 
 bench: setup
 	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from model.config_file import given_settings, shown
-from model.framework import load_framework
-from model.options import settings_options
-from model.settings import Settings, settings_for
-from pipeline import __version__, console
-from pipeline import options as shared
+try:
+    from model.config_file import given_settings, shown
+    from model.framework import load_framework
+    from model.options import settings_options
+    from model.settings import Settings, settings_for
+    from pipeline import __version__, console
+    from pipeline import options as shared
+except ImportError as error:  # above all where another program's package has one of these names
+    print(f"viptt: foreign-package: {error} → give viptt an environment of its own", file=sys.stderr)
+    sys.exit(2)
 
 if TYPE_CHECKING:
     from model.predict import Ensemble
@@ -196,16 +200,14 @@ def split(names: tuple[str, ...], **options: Any) -> int:
 
 
 @main.command()
-@click.argument("name", metavar="DATASET")
-@click.option("--out", type=shared.FILE, help="The page.  [default: NAME.report.html beside the store]")
-@click.option("--cards", is_flag=True, help="Also a dataset card, Croissant metadata and a table of samples.")
+@shared.DATASET
+@shared.reporting
 @console.common
-def report(name: str, out: Path | None, cards: bool) -> int:
+def report(name: str, out: Path | None, cards: bool, other: str | None) -> int:
     """Write one HTML page about a store: pictures, histograms, balance, leaks, and what looks odd."""
-    from pipeline.report import write_report
+    from pipeline.report import write_pages
 
-    (dataset,) = _datasets((name,))
-    page, *others = map(str, write_report(dataset, out, cards=cards))
+    page, *others = map(str, write_pages(_datasets((name, other) if other else (name,)), out, cards=cards))
     console.say_lines(f"{name}: wrote {path}" for path in others)
     console.emit({"dataset": name, "page": page, "cards": others}, f"{name}: open {page} in a browser")
     return 0
@@ -216,7 +218,7 @@ _FORMS = click.Choice(["savedmodel", "onnx", "triton"])
 
 
 @main.command()
-@click.argument("name", metavar="DATASET")
+@shared.DATASET
 @settings_options("model", "weights", "seed")
 @shared.STALE_OK
 @console.common
@@ -244,7 +246,7 @@ def features(name: str, stale_ok: bool, **options: Any) -> int:
 
 
 @main.command()
-@click.argument("name", metavar="DATASET")
+@shared.DATASET
 @settings_options()
 @click.option("--run", "folder", type=shared.FOLDER, help="Folder of the run.  [default: runs/DATASET]")
 @click.option("--resume", is_flag=True, help="Continue the run at its last checkpoint.")
@@ -283,7 +285,7 @@ def train(name: str, folder: Path | None, resume: bool, stale_ok: bool, **option
 
 @main.command()
 @_RUN
-@click.argument("name", metavar="[DATASET]", required=False)
+@shared.MAYBE_DATASET
 @click.option("--split", default="val", show_default=True, help="Name of the split to predict.")
 @click.option("--background", metavar="CLASS", help="Class of samples without a finding.  [default: Normal]")
 @shared.BATCH_SIZE

@@ -64,6 +64,10 @@ def backbone(
     Raises ConfigError if there is no such network, no ImageNet weights for it, no such file, or the
     shape or an option cannot be used, ResourceError if the ImageNet weights cannot be fetched,
     IntegrityError if a file does not fit.
+
+    Examples:
+        >>> backbone("vgg16", classes=3, shape=(64, 64, 1), weights="none").output_shape
+        (None, 3)
     """
     _check(name, shape, preset, statistics)
     if weights == "imagenet" and own_graph(name, preset):

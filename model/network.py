@@ -40,6 +40,10 @@ def viptt_net(
 
     Raises ConfigError if the shape or an option cannot be used or there is no such file,
     ResourceError if the ImageNet weights cannot be fetched, IntegrityError if a file does not fit.
+
+    Examples:
+        >>> viptt_net((4, 32, 32, 1), classes=5, weights="none").output_shape
+        (None, 5)
     """
     _, height, width, _ = _checked(shape)
     output = _output(temporal, features)

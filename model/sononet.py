@@ -74,6 +74,10 @@ def sononet(
     ``mid_channels`` counts the channels between space and time of "2+1d": "cout" takes as many as come
     out, "formula" as many as give the parameters of the 3-D convolution. Raises ConfigError if no such
     network can be built.
+
+    Examples:
+        >>> sononet("2d", features=16, classes=14, shape=(64, 64, 1)).output_shape
+        (None, 14)
     """
     _check(kind, features, classes, shape, mid_channels)
     parts = _KINDS[kind]

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -66,20 +67,36 @@ def stream(
     batch_size: int,
     seed: int | None = None,
     epoch: int = 0,
+    epochs: int = 1,
     settings: Settings | None = None,
 ) -> tf.data.Dataset:
-    """One epoch over the split ``name`` ("train", "val") of a split file.
+    """One epoch, or ``epochs`` one after the other, over the split ``name`` ("train", "val") of a split file.
 
     Without a seed the order is that of the split file. With one it is a function of
     (seed, epoch, id) alone, the same on every machine and version. ``settings`` say which pictures of
-    a store of pictures are samples, and whether windows of them are.
+    a store of pictures are samples, and whether windows of them are. Several epochs, each in an order of
+    its own and with its own short last batch, are for a plain ``fit`` with
+    ``steps_per_epoch``.
 
-    Raises IntegrityError if the split file was made for another store, has no such split, or lists
-    ids that the store does not hold, ConfigError as ``chosen_samples``. While iterating, a volume that
-    is not the stored one raises ``tf.errors.UnknownError`` with the IntegrityError as its text.
+    Raises ValueError for less than one epoch, IntegrityError if the split file was made for another
+    store, has no such split, or lists ids that the store does not hold, ConfigError as
+    ``chosen_samples``. While iterating, a volume that is not the stored one raises
+    ``tf.errors.UnknownError`` with the IntegrityError as its text.
+
+    Examples:
+        >>> data = stream("cache/ct.zarr", "splits/ct.json", "train", batch_size=2, seed=0, epochs=3)
+        >>> steps_per_epoch = len(data) // 3  # network.fit(data, epochs=3, steps_per_epoch=steps_per_epoch)
+        >>> [volumes.shape[1:] for volumes, labels in data.take(1)]
+        [TensorShape([5, 16, 16, 1])]
     """
     samples = chosen_samples(open_samples(store, split_file, name), settings or Settings())
-    return batches(samples, batch_size=batch_size, seed=seed, epoch=epoch)
+    each = [
+        batches(samples, batch_size=batch_size, seed=seed, epoch=number)
+        for number in range(epoch, epoch + epochs)
+    ]
+    if not each:
+        raise ValueError(f"there is at least one epoch, not {epochs}")
+    return reduce(tf.data.Dataset.concatenate, each)
 
 
 def input_maximum(recipe: Json) -> float:

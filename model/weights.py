@@ -32,6 +32,12 @@ def load_weights(model: keras.Model, path: str | Path, *, preset: str | None = N
     convolution begins then (see ``load_pth``). Raises ConfigError if there is no such file,
     IntegrityError if it is of another format, is damaged, holds other layers or shapes than the model,
     or numbers that are not finite; the model is then unchanged.
+
+    Examples:
+        >>> from model.network import viptt_net
+        >>> network = viptt_net((4, 32, 32, 1), classes=2, weights="none")
+        >>> network.save_weights("mine.weights.h5")
+        >>> load_weights(network, "mine.weights.h5")
     """
     path = _checked(path)
     if path.suffix == ".pth":

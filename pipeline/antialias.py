@@ -34,6 +34,10 @@ def resize_antialias(images: NDArray[np.uint8], shape: tuple[int, int]) -> NDArr
     Equals ``PIL.Image.resize((shape[1], shape[0]), BILINEAR)`` of each picture, but for the order of the
     two passes (see above). Raises ValueError if the pictures are not uint8 (n, height, width) with at
     least one pixel each, or the target has no pixels.
+
+    Examples:
+        >>> resize_antialias(np.full((1, 8, 8), 7, np.uint8), (2, 2)).tolist()
+        [[[7, 7], [7, 7]]]
     """
     _check(images, shape)
     if images.dtype != np.uint8:

@@ -70,6 +70,11 @@ class Code(StrEnum):
     EXCLUDED = ("excluded", (0,), "samples are left out of a split to keep it free of leaks")
     FILE_EXISTS = ("file-exists", (2,), "a file is in the place of a result")
     FOLDS = ("folds", (2,), "this number of folds cannot be made")
+    FOREIGN_PACKAGE = (
+        "foreign-package",
+        (2,),
+        "another program's package `pipeline` or `model` hides that of viptt, or a library is missing",
+    )
     FOREIGN_STORE = ("foreign-store", (4,), "a Zarr group that viptt did not make")
     FORMAT_CHANGE = ("format-change", (3,), "the frames of a video change their size or format")
     FRACTIONS = ("fractions", (2,), "the fractions of a split are wrong")
@@ -111,6 +116,7 @@ class Code(StrEnum):
     NO_CATALOG = ("no-catalog", (2,), "there is no catalog")
     NO_COLUMN = ("no-column", (2,), "a table lacks a column")
     NO_COLUMNS = ("no-columns", (2,), "a table lacks columns")
+    NO_COMMON_SAMPLES = ("no-common-samples", (2,), "two stores have no sample of the same source")
     NO_CONFIG = ("no-config", (2,), "there is no such file of settings, and no preset of this name")
     NO_FC1 = ("no-fc1", (2,), "a backbone lacks the layer that is asked for")
     NO_FEATURES = ("no-features", (4,), "there are no features of a store")

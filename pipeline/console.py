@@ -112,6 +112,9 @@ def _report_error(error: Exception, chosen: Settings, arguments: Sequence[str]) 
 
     A command line that is refused may not have set ``as_json`` yet, so the arguments are searched as well.
     """
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        _message(error.format_message())
+        return error.exit_code
     known = isinstance(error, VipttError | click.ClickException)
     if not known and "--debug" in arguments:
         raise error

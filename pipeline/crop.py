@@ -53,6 +53,12 @@ def body_box(image: Gray) -> Box:
 
     Raises ValueError if the slice is not uint8 (height, width), or no body is left in it: all black, or
     nothing larger than about 8 x 8 pixels.
+
+    Examples:
+        >>> slice_ = np.zeros((64, 64), np.uint8)
+        >>> slice_[16:48, 12:52] = 200
+        >>> body_box(slice_)
+        (15, 19, 49, 45)
     """
     eroded = cv2.erode(_brighter_than_otsu(image), np.ones(ERODED, np.uint8))
     xmin, ymin, width, height = cv2.boundingRect(_largest_outline(np.asarray(eroded, np.uint8)))

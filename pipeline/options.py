@@ -7,10 +7,27 @@ from typing import Any, TypeVar
 import click
 
 from pipeline import console
+from pipeline.errors import VipttError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-DATASETS = click.argument("names", metavar="[DATASET]...", nargs=-1)
+
+def _names(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
+    """Datasets of the catalog, for the completion of a shell, where an error would disturb: then none."""
+    from pipeline.catalog import load_catalog
+
+    chosen = context.find_root().ensure_object(console.Settings)
+    try:
+        known = load_catalog(chosen.catalog).datasets
+    except VipttError:
+        return []
+    given = context.params.get("names") or ()
+    return [name for name in known if name.startswith(typed) and name not in given]
+
+
+DATASETS = click.argument("names", metavar="[DATASET]...", nargs=-1, shell_complete=_names)
+DATASET = click.argument("name", metavar="DATASET", shell_complete=_names)
+MAYBE_DATASET = click.argument("name", metavar="[DATASET]", required=False, shell_complete=_names)
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path)
 ALLOW_MISSING = click.option(
@@ -101,6 +118,20 @@ _PREDICTING = (
     MEMORY_LIMIT,
 )
 
+_REPORTING = (
+    click.option("--out", type=FILE, help="The page.  [default: NAME.report.html beside the store]"),
+    click.option(
+        "--cards", is_flag=True, help="Also a dataset card, Croissant metadata and a table of samples."
+    ),
+    click.option(
+        "--compare",
+        "other",
+        metavar="OTHER",
+        shell_complete=_names,
+        help="Instead: two datasets of the same sources side by side, with their differences.",
+    ),
+)
+
 
 def reading(command: Command) -> Command:
     """Give a command the options of the workers that read sources."""
@@ -115,6 +146,11 @@ def building(command: Command) -> Command:
 def predicting(command: Command) -> Command:
     """Give a command the options of a prediction."""
     return _with(command, _PREDICTING)
+
+
+def reporting(command: Command) -> Command:
+    """Give a command the options of a report."""
+    return _with(command, _REPORTING)
 
 
 def splitting(command: Command) -> Command:

@@ -39,6 +39,11 @@ def select_frames(frames: Gray, *, preset: Preset = None) -> Bool:
 
     Without a preset, a clip of which all pairs are equally alike keeps its first frame only. Raises
     ValueError if frames are not uint8 (n, height, width), or if several are smaller than 7 x 7.
+
+    Examples:
+        >>> pattern = np.add.outer(np.arange(48), np.arange(48)).astype(np.uint8) + 100
+        >>> select_frames(np.stack([pattern, pattern, 255 - pattern, 255 - pattern])).tolist()
+        [True, True, True, False]
     """
     if frames.ndim != 3 or frames.dtype != np.uint8:
         raise ValueError(f"frames are uint8 (n, height, width), not {frames.dtype} {frames.shape}")

@@ -23,7 +23,7 @@ from itertools import pairwise
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from pipeline.antialias import resize_antialias as resize_antialias
@@ -41,7 +41,7 @@ STRIP_VALUES = 1 << 20
 
 
 def zoom(
-    volume: NDArray[np.generic],
+    volume: ArrayLike,
     shape: tuple[int, int, int],
     *,
     order: int = 3,
@@ -54,9 +54,15 @@ def zoom(
     ``factors[i] = shape[i] / volume.shape[i]``, to 1e-5 of the range of the values. With ``clip``, the
     values are limited to this range first, slice by slice, without a copy of the volume.
 
+    Takes whatever NumPy makes an array of: nested lists, arrays of Zarr or Dask, tensors in main memory.
     Raises ValueError if the volume is not three-dimensional, has no voxels, or is complex, or if
     ``shape``, ``order`` or ``mode`` is out of bounds.
+
+    Examples:
+        >>> zoom([[[0.0, 1.0]], [[2.0, 3.0]]], (3, 1, 2), order=1).tolist()
+        [[[0.0, 1.0]], [[1.0, 2.0]], [[2.0, 3.0]]]
     """
+    volume = np.asarray(volume)
     _check(volume, shape, order, mode)
     if order == 0 and mode == "nearest":
         return _zoom_nearest(volume, shape, clip)

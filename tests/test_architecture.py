@@ -86,7 +86,7 @@ BELOW = {
     "covidx": GROUND,
     "frames_tree": GROUND,
     "console": GROUND,
-    "options": {"console"},
+    "options": GROUND | {"catalog", "console"},
     "demo": GROUND | {"readers"},
     "doctor": GROUND | {"catalog", "readers"},
     "guess": GROUND | {"catalog", "readers", "sources"},
@@ -114,7 +114,8 @@ def imports(tree: ast.AST) -> Iterator[str]:
 
 def top_level_imports(tree: ast.Module) -> set[str]:
     """What is imported when the module is: not inside a function, not for type checkers alone."""
-    nodes = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    tried = [node for block in tree.body if isinstance(block, ast.Try) for node in block.body]
+    nodes = [node for node in [*tree.body, *tried] if isinstance(node, ast.Import | ast.ImportFrom)]
     return {name.split(".")[0] for node in nodes for name in imports(node)}
 
 

@@ -1,6 +1,12 @@
 """The pages for people: the files that they name are there, and a sample takes the way that they describe."""
 
+import importlib.util
+import json
+import os
 import re
+import shlex
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -8,10 +14,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import click
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from cli import main
+from pipeline.catalog import load_catalog
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -21,6 +30,19 @@ EXAMPLES = {"pipeline/readers/npy.py", "model/mean_net.py"}  # of CONTRIBUTING.m
 # A sample gets its label, its values and its bytes in these functions.
 MILESTONES = ("label_by_table", "zoom", "write_chunk")
 MAX_STOPS = 10
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+RUN = re.compile(r"^<!-- run: (\w+) -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PYTHON = [
+    pytest.param(body, id=f"{page.stem}-{number}")
+    for page in PAGES
+    for number, (language, body) in enumerate(FENCE.findall(page.read_text("utf-8")))
+    if language == "python"
+]
+RUNNABLE = [
+    pytest.param(library, code, id=f"{page.stem}-{number}-{library}")
+    for page in PAGES
+    for number, (library, code) in enumerate(RUN.findall(page.read_text("utf-8")))
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -96,3 +118,149 @@ def own_file(frame: FrameType) -> str:
     path = Path(frame.f_code.co_filename)
     name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else ""
     return name if name.startswith(("cli.py", "pipeline/")) else ""
+
+
+# --- commands -----------------------------------------------------------------------------------
+
+
+def shell_lines(text: str) -> list[str]:
+    """Lines of a page's blocks, indented or fenced, that call `viptt` or `make`."""
+    blocks = FENCE.sub(lambda match: re.sub("^", "    ", match[2], flags=re.MULTILINE), text)
+    return re.findall(r"^    +(?:\$ )?((?:viptt|make) .*)$", blocks, re.MULTILINE)
+
+
+LINES = sorted({line for page in PAGES for line in shell_lines(page.read_text("utf-8"))})
+INLINE = sorted({code for page in PAGES for code in re.findall(r"`(viptt [^`]+)`", page.read_text("utf-8"))})
+
+
+def parse(arguments: list[str]) -> None:
+    """Let click's own parser read a whole command line."""
+    with main.make_context("viptt", arguments) as context:
+        name, command, rest = main.resolve_command(context, [*context._protected_args, *context.args])
+        assert command is not None
+        command.make_context(name, rest, parent=context)
+
+
+def unknown_words(arguments: list[str]) -> set[str]:
+    """The command, if there is none of its name, and the options that it does not have."""
+    command = main.commands.get(arguments[0], main)
+    known = {text for parameter in command.params for text in [*parameter.opts, *parameter.secondary_opts]}
+    words = {word.split("=")[0] for word in arguments if word.startswith("-")}
+    named = {arguments[0]} - {*main.commands} if not arguments[0].startswith("-") else set()
+    return named | (words - known - {"--help", "-h"})
+
+
+def test_there_are_commands_to_test() -> None:
+    assert len(LINES) > 40
+    assert len(INLINE) > 30
+    assert len(PYTHON) > 10
+    assert {parameter.values[0] for parameter in RUNNABLE} >= {
+        "torch",
+        "jax",
+        "xarray",
+        "dask",
+        "tensorstore",
+    }
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_every_line_of_shell_parses(line: str) -> None:
+    program, *arguments = shlex.split(line, comments=True)
+    if program == "make":
+        targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+        assert arguments[0] in targets
+    elif arguments != ["COMMAND", "-h"]:
+        parse(arguments)
+
+
+@pytest.mark.parametrize("code", INLINE)
+def test_commands_within_sentences_exist_with_their_options(code: str) -> None:
+    arguments = shlex.split(code)[1:]
+    assert unknown_words(arguments) <= {"COMMAND"}
+
+
+def test_a_wrong_line_is_found() -> None:
+    for wrong in (["bild"], ["build", "--worker", "2"], ["train"], ["split", "--folds", "1"]):
+        with pytest.raises(click.UsageError):
+            parse(wrong)
+    assert unknown_words(["report", "ct", "--compares"]) == {"--compares"}
+    assert unknown_words(["bild", "ct"]) == {"bild"}
+
+
+# --- catalogs -----------------------------------------------------------------------------------
+
+
+def catalogs() -> Iterator[Any]:
+    """The catalogs that the pages show; where only datasets are shown, with a head."""
+    for page in PAGES:
+        blocks = [body for language, body in FENCE.findall(page.read_text("utf-8")) if language == "yaml"]
+        for number, body in enumerate(blocks):
+            document = yaml.safe_load(body)
+            datasets = document.get("datasets", document)
+            if all(isinstance(value, dict) and "store" in value for value in datasets.values()):
+                yield pytest.param(datasets, id=f"{page.stem}-{number}")
+
+
+@pytest.mark.parametrize("datasets", list(catalogs()))
+def test_catalogs_are_read(datasets: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "data_catalog.yaml"
+    file.write_text(yaml.safe_dump({"version": 1, "datasets": datasets}, sort_keys=False))
+    assert list(load_catalog(file).datasets) == list(datasets)
+
+
+# --- Python -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", PYTHON)
+def test_python_compiles(code: str) -> None:
+    compile(code, "snippet", "exec")
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory, ct_dataset: Callable[..., Path]) -> Path:
+    """A folder in which the paths of the snippets hold a store and its split."""
+    folder = tmp_path_factory.mktemp("snippets")
+    catalog = ct_dataset(folder, scans=8)
+    for command in (("build", "--scheduler", "sync"), ("split",)):
+        assert CliRunner().invoke(main, [*command, "--catalog", str(catalog)]).exit_code == 0
+    for source, name in (
+        ("cache/ct.zarr", "cache/imageclef_tb.zarr"),
+        ("splits/ct.json", "splits/imageclef_tb.json"),
+    ):
+        target = folder / "data" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(folder / source, target) if target.suffix == ".zarr" else shutil.copy(
+            folder / source, target
+        )
+    return folder
+
+
+@pytest.mark.parametrize(("library", "code"), RUNNABLE)
+def test_python_runs(library: str, code: str, data: Path) -> None:
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
+    (data / "snippet.py").write_text(code, "utf-8")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "snippet.py"]
+    result = subprocess.run(command, cwd=data, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+# --- the site -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning_and_asks_for_nothing(tmp_path: Path) -> None:
+    if not all(map(importlib.util.find_spec, ("mkdocs", "material", "mkdocstrings"))):
+        pytest.skip("the extra `docs` is not installed")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, ""), result.stderr
+    pages = list(tmp_path.glob("*.html"))
+    assert {page.stem for page in pages} >= {page.stem for page in ROOT.glob("docs/*.md")}
+    for page in pages:
+        html = page.read_text("utf-8")
+        asked = re.findall(r'(?:src="|<link[^>]*href=")(https?:[^"]+)', html)
+        assert asked == [], page.name
+    assert json.loads((tmp_path / "search/search_index.json").read_text("utf-8"))["docs"]

@@ -28,6 +28,7 @@ from pipeline.split.file import write_file
 from pipeline.store import open_store
 
 GENERATOR = "viptt report"
+SIGNATURE = f"{GENERATOR} {__version__}"
 HEAD_BYTES = 2000  # of a page, within which it names its generator
 MOST_ROWS = 2000  # of the table of samples
 MOST_QUARANTINED = 500
@@ -50,7 +51,7 @@ def write_report(dataset: Dataset, out: Path | None, *, cards: bool = False) -> 
     card, metadata, table = (
         page.with_name(f"{name}.{end}") for end in ("card.md", "croissant.json", "samples.csv")
     )
-    _require_own(page)
+    require_own(page)
     for path in (card, metadata, table) if cards else ():
         _require_new(path)
     found = collect(dataset, open_store(dataset.store))
@@ -64,7 +65,7 @@ def write_report(dataset: Dataset, out: Path | None, *, cards: bool = False) -> 
     return tuple(texts)
 
 
-def _require_own(path: Path) -> None:
+def require_own(path: Path) -> None:
     """Refuse to replace what is no page of ours."""
     if path.is_file():
         with path.open("rb") as file:
@@ -87,7 +88,7 @@ def render(findings: Findings) -> str:
     odd, by_class = choose_shown(findings.samples, store.header.classes)
     shown = [*odd, *(sample for held in by_class.values() for sample in held)]
     templates = environment()
-    script = templates.get_template("script.js").render()
+    script = "\n".join(templates.get_template(name).render() for name in ("slider.js", "table.js"))
     window = store.header.recipe.get("window")
     return templates.get_template("page.html").render(
         found=findings,
@@ -105,8 +106,8 @@ def render(findings: Findings) -> str:
         marks=_marks(findings.limits, window),
         peak=max((max(item.shares) for item in _all_histograms(findings)), default=0.0),
         script=Markup(script),
-        policy=_policy(script),
-        generator=f"{GENERATOR} {__version__}",
+        policy=policy(script),
+        generator=SIGNATURE,
     )
 
 
@@ -136,7 +137,8 @@ def markdown(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|~])", r"\\\1", plain)
 
 
-def _policy(script: str) -> str:
+def policy(script: str) -> str:
+    """The content security policy of a page whose only script is this one."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # Styles stand in the page, some of them computed: where a picture lies in its strip.
     allowed = f"img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"

@@ -23,6 +23,7 @@ STEPS = 24  # pictures of a stack
 ODD_SHOWN = 18
 SHOWN = 36  # of all classes together
 MOST_OF_A_CLASS = 6
+GAIN = 2  # of a difference picture: half of the range is black or white from a quarter on
 BUDGET = 5_500_000  # bytes of all strips
 QUALITIES = (78, 60, 40, 20, 5)  # of WebP; noise needs many bytes and shows nothing
 
@@ -62,13 +63,49 @@ def read_strips(store: Store, samples: Iterable[SampleFigures]) -> dict[int, Str
 
 
 def _strip(volume: NDArray[Any], sample: SampleFigures, budget: int) -> Strip:
-    depth, height, width = volume.shape
-    numbers = np.unique(np.linspace(0, depth - 1, min(depth, STEPS)).round().astype(int))
-    ratio = SIDE / max(height, width)
-    size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
+    numbers, size = _numbers(len(volume)), _size(volume.shape)
     pictures = [_resized(gray(volume[number]), size) for number in numbers]
+    return _as_strip(pictures, sample, numbers, len(volume), budget)
+
+
+def pair_strip(first: NDArray[Any], second: NDArray[Any], sample: SampleFigures, budget: int) -> Strip:
+    """The strip of two volumes of one sample: in each picture the first, the second, and their difference.
+
+    The difference is gray 128 where they are equal, brighter where the second is. Where the depths differ,
+    the second picture is at the same part of its depth.
+    """
+    numbers, size = _numbers(len(first)), _size(first.shape)
+    scale = (len(second) - 1) / max(1, len(first) - 1)
+    pictures = [
+        _beside(_resized(gray(first[number]), size), _resized(gray(second[round(number * scale)]), size))
+        for number in numbers
+    ]
+    return _as_strip(pictures, sample, numbers, len(first), budget)
+
+
+def _beside(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.uint8]:
+    change = np.clip(128 + GAIN * (second.astype(np.int16) - first), 0, 255).astype(np.uint8)
+    return np.concatenate([first, second, change], axis=1)
+
+
+def _numbers(depth: int) -> NDArray[np.int64]:
+    """Positions of the pictures that a strip shows of a volume."""
+    return np.unique(np.linspace(0, depth - 1, min(depth, STEPS)).round().astype(np.int64))
+
+
+def _size(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Width and height on the page of the pictures of a volume of this shape."""
+    _, height, width = shape
+    ratio = SIDE / max(height, width)
+    return max(1, round(width * ratio)), max(1, round(height * ratio))
+
+
+def _as_strip(
+    pictures: list[NDArray[Any]], sample: SampleFigures, numbers: NDArray[np.int64], depth: int, budget: int
+) -> Strip:
+    height, width = pictures[0].shape
     uri = f"data:image/webp;base64,{base64.b64encode(_encoded(np.concatenate(pictures), budget)).decode()}"
-    return Strip(sample, uri, tuple((numbers + 1).tolist()), depth, size[0] / size[1])
+    return Strip(sample, uri, tuple((numbers + 1).tolist()), depth, width / height)
 
 
 def gray(picture: NDArray[Any]) -> NDArray[np.uint8]:

@@ -51,8 +51,9 @@ def assign(
     None or "" means that the sample has none. The result depends on the set of (id, label, group),
     the fractions and the seed alone. Raises ConfigError for arguments that make no sense.
 
-    >>> assign(["a", "b", "c", "d"], [0, 0, 1, 1], fractions={"train": 0.5, "val": 0.5})
-    {'train': ['b', 'd'], 'val': ['a', 'c']}
+    Examples:
+        >>> assign(["a", "b", "c", "d"], [0, 0, 1, 1], fractions={"train": 0.5, "val": 0.5})
+        {'train': ['b', 'd'], 'val': ['a', 'c']}
     """
     names, shares = whole_shares(fractions)
     _check_samples(ids, labels, groups, seed)

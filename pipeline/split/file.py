@@ -123,6 +123,10 @@ def read_split(path: Path | str, *, edited: bool = False) -> Split:
     ``edited=True`` accepts a file that was changed by hand, if it still makes sense. A file with the
     required keys alone, as another tool may write it, needs no digest.
     Raises IntegrityError, one line per fault, each naming the file.
+
+    Examples:
+        >>> read_split("splits/ct.json").method
+        'stratified-grouped-hash-1'
     """
     path = Path(path)
     document = read_json(path)

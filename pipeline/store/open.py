@@ -52,6 +52,12 @@ class Store:
     checksums: tuple[int, ...]
     damage: tuple[Problem, ...] = ()
 
+    def __repr__(self) -> str:
+        """One line: the rows alone would fill the screen."""
+        shape, dtype = " x ".join(map(str, self.header.shape)), self.header.dtype.name
+        samples, classes = len(self.rows), len(self.header.classes)
+        return f"Store({str(self.path)!r}, {samples} samples of {shape} {dtype}, {classes} classes)"
+
     def chunk(self, index: int) -> Path:
         """Path of the file that holds the chunk of row ``index``; pictures share files."""
         return self.path / self.header.file_key(index)
@@ -132,6 +138,13 @@ def open_store(path: Path | str) -> Store:
 
     Raises IntegrityError if there is no store, if it was made by something else or in another
     format, or if its metadata or table have changed since it was published.
+
+    Examples:
+        >>> store = open_store("cache/ct.zarr")
+        >>> store
+        Store('cache/ct.zarr', 6 samples of 5 x 16 x 16 float16, 2 classes)
+        >>> store.rows[0].id, store.read(0).shape
+        ('TRN_0000', (5, 16, 16))
     """
     path = Path(path)
     for _ in range(EXCHANGES):
