@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.catalog.schema import Dataset, Groups
 from pipeline.errors import Code, ConfigError, Problem, some
-from pipeline.frames_tree import group_by_folder, parse_exams, parse_infos
+from pipeline.frames_tree import Exam, group_by_folder, parse_exams, parse_infos
 from pipeline.sources.samples import Listing, Sample
 
 
@@ -26,6 +26,21 @@ def with_groups(dataset: Dataset, listing: Listing) -> Listing:
         remedy = "each of them is a group of its own"
         warnings.append(Problem(str(dataset.groups.exams), Code.NO_PATIENT, reason, remedy))
     return replace(listing, samples=tuple(samples), warnings=tuple(warnings))
+
+
+def patients_and_centres(groups: Groups) -> tuple[dict[str, str], tuple[Exam, ...]]:
+    """The patient number of each video id, and the videos of all ``infos``, in the order of the files.
+
+    Raises ConfigError for files that cannot be read, and for a video in two of them.
+    """
+    patients = parse_exams(_text(groups.exams), where=str(groups.exams))
+    exams: dict[str, Exam] = {}
+    for file in groups.infos:
+        for exam in parse_infos(_text(file), where=str(file)):
+            if exams.setdefault(exam.video, exam) is not exam:
+                reason = f"video {exam.video} stands in another file, too"
+                raise ConfigError.of(file, Code.DUPLICATE_ID, reason, "keep one of the lines")
+    return patients, tuple(exams.values())
 
 
 def _patient_of(sample: Sample, patients: Mapping[str, str | None]) -> str:
