@@ -400,8 +400,9 @@ def compare(runs: tuple[Path, ...], timelines: Path | None) -> int:
     from model import compare as comparison
     from model import compare_text
 
-    found = comparison.compare(runs)
+    found = comparison.compare(runs, timelines=timelines)
     console.emit(comparison.as_json(found), compare_text.text(found))
+    console.say_lines(compare_text.files_lines(found))
     return 0
 
 

@@ -108,7 +108,9 @@ _DEMO = (
         show_default=True,
         help="Of the sources: scans and clips, ultrasound videos, or CT slices.",
     ),
-    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of data and weights."),
+    click.option(
+        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of data and weights."
+    ),
     click.option("--no-train", is_flag=True, help="Stop before training, which needs TensorFlow."),
 )
 

@@ -89,7 +89,7 @@ def write_demo(folder: Path, *, seed: int = 0, scans: int = SCANS, groups: int =
 
 
 def write_ultrasound_demo(folder: Path, *, seed: int = 0, patients: int = PATIENTS) -> Path:
-    """Write ultrasound videos of `patients` patients of each centre, settings for each network, and a catalog.
+    """Write ultrasound videos of `patients` patients of each centre, settings for networks, and a catalog.
 
     Returns the catalog's path; raises as `write_demo` does.
     """
