@@ -64,15 +64,15 @@ datasets:
 _SHARED = """width: 8
 batch_size: 16
 optimizer: adam
-learning_rate: 0.002
+learning_rate: 0.003
 plateau_patience: null
 stop_patience: null
 """
-_WINDOWS = "window: {length: 5, stride: 2, labels: same}\nepochs: 10\n"
+_WINDOWS = "window: {length: 5, stride: 2, labels: last}\n"
 _SETTINGS = {
     "2d": f"model: sononet-2d\nframes: selected\nepochs: 10\n{_SHARED}",
-    "3d": f"model: sononet-3d\n{_WINDOWS}{_SHARED}",
-    "2+1d": f"model: sononet-2+1d\n{_WINDOWS}{_SHARED}",
+    "3d": f"model: sononet-3d\nepochs: 10\n{_WINDOWS}{_SHARED}",
+    "2+1d": f"model: sononet-2+1d\nepochs: 14\n{_WINDOWS}{_SHARED}",
 }
 _SLICE_SETTINGS = {"slices": f"model: sononet-2d\nepochs: 12\n{_SHARED}"}
 

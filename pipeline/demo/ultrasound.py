@@ -32,7 +32,7 @@ PLANES = (*MOTION, "two-chambers")
 CENTRES = ("Aquila", "Palermo")
 COMPLETE = 5  # videos of a patient whose examination is complete
 _COLUMNS = ("idx", "id-video", "id-annotation", "name-video", "name-cvat", "date", "size", "width", "height")
-_SEGMENTS, _SHORTEST, _LONGEST = 3, 9, 13  # of a video; frames of a segment
+_SEGMENTS, _SHORTEST, _LONGEST = 2, 14, 18  # of a video; frames of a segment
 _FIRST_DAY = date(2019, 3, 1)
 
 
@@ -116,13 +116,13 @@ def segment(plane: str, rng: Generator) -> Iterator[Floats]:
 
 
 def _drift(frames: int, rng: Generator, *, toward: int) -> Iterator[Floats]:
-    """A vessel that moves on by two pixels a frame.
+    """A vessel that moves on by one and a half pixels a frame.
 
     The path lies evenly around a point that is drawn without looking at the direction.
     """
     row, middle, radius = rng.uniform(24, 46), rng.uniform(28, 36), rng.uniform(5, 7)
     for number in range(frames):
-        along = 2 * toward * (number - (frames - 1) / 2)
+        along = 1.5 * toward * (number - (frames - 1) / 2)
         yield ellipse(row, middle + along, 1.6 * radius, radius)
 
 

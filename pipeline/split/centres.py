@@ -30,7 +30,7 @@ def assign_by_centre(
     if not {TRAIN, VAL} <= set(fractions) <= {TRAIN, VAL, TEST}:
         reason = f"{CENTRES} makes the splits train, val and perhaps test, not {', '.join(fractions)}"
         raise ConfigError.of("split", "fractions", reason, "name these")
-    home = {}
+    home: dict[str, str] = {}
     for complete in _complete(patients, centres).values():
         for name, share in _shares(fractions):
             count = round(len(complete) * share)
