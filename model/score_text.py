@@ -70,7 +70,7 @@ def _of_stacks(evaluation: "Evaluation") -> list[str]:
         return []
     number = f"{len(found.accuracy)} stack{'s' * (len(found.accuracy) != 1)}"
     share = f"{found.mean:.2f} ± {found.deviation:.2f}"
-    return [f"{'accuracy per stack':{NAME}}  {share}                 mean ± standard deviation over {number}"]
+    return [f"{'accuracy per stack':{NAME}}  {share:20} mean ± deviation over {number}"]
 
 
 def _of_classes(scores: Scores) -> str:
