@@ -130,7 +130,8 @@ def _write(
 ) -> Evaluation:
     """Write the files of an evaluation; the same, with their names."""
     classes = samples.store.header.classes
-    table = judged.table(_ids(samples), samples.labels, found, _groups(samples), classes, _places(samples))
+    known = (_ids(samples), samples.labels, found, _groups(samples), classes)
+    table = judged.table(*known, places=_places(samples))
     write_durably(folder / PREDICTIONS, table)
     figures = _draw_figures(folder, evaluation, samples, found, say)
     done = replace(evaluation, files=(METRICS, PREDICTIONS, *(path.name for path in figures)))
@@ -204,7 +205,7 @@ def _samples(
             opened.path, "other-store", reason, "name the dataset to evaluate on it all the same"
         )
     window = config.settings.window
-    every = Settings(window=window and replace(window, stride=1, labels="last"))
+    every = Settings(window=window and window.at_each)
     return chosen_samples(samples, every), describe(opened, file).split_digest
 
 

@@ -62,6 +62,7 @@ def table(
     probabilities: NDArray[np.floating],
     groups: Sequence[str],
     classes: Sequence[str],
+    *,
     places: Sequence[Place] = (),
 ) -> bytes:
     """The table as CSV; ``probabilities`` is (n, classes), ``labels`` are indices into the classes."""

@@ -42,12 +42,16 @@ class Incoming:
 
 @dataclass(frozen=True)
 class Arrival:
-    """The volume of a file, (depth, height, width) in the recipe's dtype, and what is doubtful about it."""
+    """The volume of a file, (depth, height, width) in the recipe's dtype, and what is doubtful about it.
+
+    Of a picture, ``position`` is its place in its stack, from 0 on; pictures that cannot be read count.
+    """
 
     id: str
     source: str
     volume: NDArray[Any]
     warnings: tuple[Problem, ...]
+    position: int = 0
 
 
 def list_incoming(paths: Sequence[Path], type_: str) -> tuple[tuple[Incoming, ...], Nameless]:
@@ -119,13 +123,13 @@ def _arrivals(
     warnings = _warnings(file, recipe, entry)
     path = staging.chunk(file.source)
     chunks = iter(staged_chunks(path, entry, recipe.volume_bytes + CRC_BYTES))
-    for picture in entry.pictures:
+    for position, picture in enumerate(entry.pictures):
         if picture.problem:
             yield Quarantined(picture.source, picture.problem, entry.source_sha256)
             continue
         name = file.id if SOURCE_TYPES[recipe.type].from_lists else f"{file.id}/{picture.name}"
         volume = _volume(next(chunks), recipe, picture.sha256, picture.source)
-        yield Arrival(name, file.source, volume, warnings)
+        yield Arrival(name, file.source, volume, warnings, position)
         warnings = ()
     whole = None if entry.pictures else _volume(next(chunks), recipe, entry.sha256, entry.source)
     path.unlink()

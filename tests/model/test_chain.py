@@ -1,5 +1,6 @@
 """The main job on generated data, short: pretrain on clips, then every strategy on scans, side by side."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -53,6 +54,7 @@ def test_windows_see_what_single_frames_cannot(tmp_path: Path) -> None:
     shared = set.intersection(*(set(table.ids) for table in tables))
     single, windows, factored = (motion_accuracy(table.only(shared)) for table in tables)
     assert min(windows, factored) >= single + 0.2
+    check_new_frames(tmp_path / "demo", tables[1])
     split = read_split(tmp_path / "demo/splits/demo_ultrasound.json")
     assert not any(split.leaked.values())
     assert "On the same" in result.stdout
@@ -61,6 +63,22 @@ def test_windows_see_what_single_frames_cannot(tmp_path: Path) -> None:
     assert [name for name in opened if name.startswith("timeline")] == [
         f"timeline_{number}.png" for number in (1, 2, 3)
     ]
+
+
+def check_new_frames(demo: Path, evaluated: Judged) -> None:
+    """A folder of frames, predicted as new, gets the classes that its pictures in the store got."""
+    stack = evaluated.stacks[0]
+    result = CliRunner().invoke(
+        main, ["predict", str(demo / "runs/3d"), str(demo / "ultrasound/videos" / stack)]
+    )
+    assert result.exit_code == 0, result.stderr
+    found = {row["id"]: row["predicted"] for row in csv.DictReader(result.stdout.splitlines())}
+    expected = {
+        sample: PLANES[label]
+        for sample, label, place in zip(evaluated.ids, evaluated.predicted, evaluated.stacks, strict=True)
+        if place == stack
+    }
+    assert found == expected
 
 
 def motion_accuracy(table: Judged) -> float:

@@ -65,7 +65,7 @@ def test_recall_of_a_class_that_does_not_occur_is_not_defined() -> None:
 def test_a_table_keeps_the_place_of_each_picture(tmp_path: Path) -> None:
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8]])
     places = [("=A", 7), ("B", 0)]
-    written = judged.table(("=A/7", "B/0"), (0, 1), probabilities, ("", "g"), ("x", "y"), places)
+    written = judged.table(("=A/7", "B/0"), (0, 1), probabilities, ("", "g"), ("x", "y"), places=places)
     (tmp_path / "with.csv").write_bytes(written)
     found = read_table(tmp_path / "with.csv", ("x", "y"))
     assert found.places == (("'=A", 7), ("B", 0))
