@@ -64,7 +64,7 @@ datasets:
 _SHARED = """width: 8
 batch_size: 16
 optimizer: adam
-learning_rate: 0.003
+learning_rate: 0.002
 plateau_patience: null
 stop_patience: null
 """

@@ -32,7 +32,8 @@ PLANES = (*MOTION, "two-chambers")
 CENTRES = ("Aquila", "Palermo")
 COMPLETE = 5  # videos of a patient whose examination is complete
 _COLUMNS = ("idx", "id-video", "id-annotation", "name-video", "name-cvat", "date", "size", "width", "height")
-_SEGMENTS, _SHORTEST, _LONGEST = 2, 14, 18  # of a video; frames of a segment
+_SEGMENTS, _SHORTEST, _LONGEST = 2, 13, 16  # of a video; frames of a segment
+_SWELLING = 0.4  # of a pulsing vessel, as a share of its mean size
 _FIRST_DAY = date(2019, 3, 1)
 
 
@@ -91,7 +92,7 @@ def _write_video(folder: Path, video: Video, rng: Generator) -> None:
     for plane in rng.choice(PLANES, _SEGMENTS, replace=False):
         for vessel in segment(str(plane), rng):
             # Speckle multiplies the echo, and differs from frame to frame.
-            echo = gain * tissue * (1 - 0.9 * vessel) * rng.gamma(12, 1 / 12, (SIDE, SIDE))
+            echo = gain * tissue * (1 - 0.9 * vessel) * rng.gamma(20, 1 / 20, (SIDE, SIDE))
             name = f"{video.folder}-{number:03d}"
             write_png(frames / f"{name}.png", echo)
             (texts / f"{name}.txt").write_text(str(plane), encoding="utf-8")
@@ -116,29 +117,29 @@ def segment(plane: str, rng: Generator) -> Iterator[Floats]:
 
 
 def _drift(frames: int, rng: Generator, *, toward: int) -> Iterator[Floats]:
-    """A vessel that moves on by one and a half pixels a frame.
+    """A vessel that moves on by two pixels a frame.
 
     The path lies evenly around a point that is drawn without looking at the direction.
     """
-    row, middle, radius = rng.uniform(24, 46), rng.uniform(28, 36), rng.uniform(5, 7)
+    row, middle, radius = rng.uniform(24, 46), rng.uniform(30, 34), rng.uniform(5, 7)
     for number in range(frames):
-        along = 1.5 * toward * (number - (frames - 1) / 2)
+        along = 2 * toward * (number - (frames - 1) / 2)
         yield ellipse(row, middle + along, 1.6 * radius, radius)
 
 
 def _pulsing(frames: int, rng: Generator) -> Iterator[Floats]:
-    """A vessel whose size changes by a third of its mean, one beat in six to eight frames."""
+    """A vessel whose size changes by two fifths of its mean, one beat in six to eight frames."""
     row, column, radius = _round_vessel(rng)
     phase, step = rng.uniform(0, 2 * math.pi), 2 * math.pi / rng.uniform(6, 8)
     for number in range(frames):
-        size = radius * (1 + math.sin(phase + step * number) / 3)
+        size = radius * (1 + _SWELLING * math.sin(phase + step * number))
         yield ellipse(row, column, size, size)
 
 
 def _resting(frames: int, rng: Generator) -> Iterator[Floats]:
     """The vessel of a pulse that stands still, at any of its sizes."""
     row, column, radius = _round_vessel(rng)
-    size = radius * (1 + math.sin(rng.uniform(0, 2 * math.pi)) / 3)
+    size = radius * (1 + _SWELLING * math.sin(rng.uniform(0, 2 * math.pi)))
     for _ in range(frames):
         yield ellipse(row, column, size, size)
 
