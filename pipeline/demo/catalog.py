@@ -10,7 +10,7 @@ from pipeline.errors import ConfigError
 
 SCANS = 150  # enough for over 100 to learn from, and a validation part that one lucky scan does not decide
 GROUPS = 8
-PATIENTS = 7  # of each centre; of ultrasound
+PATIENTS = 9  # of each centre; of ultrasound
 SLICE_PATIENTS = 12  # of each class; of slices
 _CATALOG = r"""# Generated sources, written by `viptt demo`; the small shape keeps training short.
 version: 1
@@ -68,9 +68,9 @@ learning_rate: 0.002
 plateau_patience: null
 stop_patience: null
 """
-_WINDOWS = "window: {length: 5, stride: 2, labels: last}\n"
+_WINDOWS = "window: {length: 5, stride: 4, labels: last}\n"
 _SETTINGS = {
-    "2d": f"model: sononet-2d\nframes: selected\nepochs: 10\n{_SHARED}",
+    "2d": f"model: sononet-2d\nframes: selected\nepochs: 8\n{_SHARED}",
     "3d": f"model: sononet-3d\nepochs: 10\n{_WINDOWS}{_SHARED}",
     "2+1d": f"model: sononet-2+1d\nepochs: 14\n{_WINDOWS}{_SHARED}",
 }

@@ -32,7 +32,7 @@ PLANES = (*MOTION, "two-chambers")
 CENTRES = ("Aquila", "Palermo")
 COMPLETE = 5  # videos of a patient whose examination is complete
 _COLUMNS = ("idx", "id-video", "id-annotation", "name-video", "name-cvat", "date", "size", "width", "height")
-_SEGMENTS, _SHORTEST, _LONGEST = 2, 13, 16  # of a video; frames of a segment
+_SEGMENTS, _SHORTEST, _LONGEST = 3, 11, 13  # of a video; frames of a segment
 _SWELLING = 0.4  # of a pulsing vessel, as a share of its mean size
 _FIRST_DAY = date(2019, 3, 1)
 
@@ -101,7 +101,7 @@ def _write_video(folder: Path, video: Video, rng: Generator) -> None:
 
 def _tissue(rng: Generator) -> Floats:
     """The bright tissue of a patient, with a smooth pattern, darker with depth, in a fan."""
-    smooth = smooth_noise(rng.uniform(0.45, 0.85, (6, 6)))
+    smooth = smooth_noise(rng.uniform(0.55, 0.8, (6, 6)))
     down, across = grid()
     fan = np.abs(across - SIDE / 2) < 12 + 0.45 * down
     return smooth * (1 - 0.3 * down / SIDE) * fan
