@@ -68,7 +68,7 @@ learning_rate: 0.002
 plateau_patience: null
 stop_patience: null
 """
-_WINDOWS = "window: {length: 5, stride: 4, labels: last}\n"
+_WINDOWS = "window: {length: 5, stride: 3, labels: same}\n"
 _SETTINGS = {
     "2d": f"model: sononet-2d\nframes: selected\nepochs: 8\n{_SHARED}",
     "3d": f"model: sononet-3d\nepochs: 10\n{_WINDOWS}{_SHARED}",

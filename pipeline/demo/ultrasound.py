@@ -32,8 +32,8 @@ PLANES = (*MOTION, "two-chambers")
 CENTRES = ("Aquila", "Palermo")
 COMPLETE = 5  # videos of a patient whose examination is complete
 _COLUMNS = ("idx", "id-video", "id-annotation", "name-video", "name-cvat", "date", "size", "width", "height")
-_SEGMENTS, _SHORTEST, _LONGEST = 3, 11, 13  # of a video; frames of a segment
-_SWELLING = 0.4  # of a pulsing vessel, as a share of its mean size
+_SEGMENTS, _SHORTEST, _LONGEST = 2, 16, 18  # of a video; frames of a segment
+_SWELLING = 0.5  # of a pulsing vessel, as a share of its mean size
 _FIRST_DAY = date(2019, 3, 1)
 
 
@@ -117,20 +117,20 @@ def segment(plane: str, rng: Generator) -> Iterator[Floats]:
 
 
 def _drift(frames: int, rng: Generator, *, toward: int) -> Iterator[Floats]:
-    """A vessel that moves on by two pixels a frame.
+    """A vessel that moves on by one and a half pixels a frame.
 
     The path lies evenly around a point that is drawn without looking at the direction.
     """
     row, middle, radius = rng.uniform(24, 46), rng.uniform(30, 34), rng.uniform(5, 7)
     for number in range(frames):
-        along = 2 * toward * (number - (frames - 1) / 2)
+        along = 1.5 * toward * (number - (frames - 1) / 2)
         yield ellipse(row, middle + along, 1.6 * radius, radius)
 
 
 def _pulsing(frames: int, rng: Generator) -> Iterator[Floats]:
-    """A vessel whose size changes by two fifths of its mean, one beat in six to eight frames."""
+    """A vessel whose size changes by half of its mean, one beat in five to six frames."""
     row, column, radius = _round_vessel(rng)
-    phase, step = rng.uniform(0, 2 * math.pi), 2 * math.pi / rng.uniform(6, 8)
+    phase, step = rng.uniform(0, 2 * math.pi), 2 * math.pi / rng.uniform(5, 6)
     for number in range(frames):
         size = radius * (1 + _SWELLING * math.sin(phase + step * number))
         yield ellipse(row, column, size, size)
