@@ -389,14 +389,16 @@ def _predict_files(
 
 @main.command()
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=shared.FOLDER)
+@click.option("--timelines", type=shared.FOLDER, help="Folder for pictures of predictions over time.")
 @console.common
-def compare(runs: tuple[Path, ...]) -> int:
+def compare(runs: tuple[Path, ...], timelines: Path | None) -> int:
     """Show runs side by side, beside papers on the same classes; of two runs, whether one is better."""
     from model import compare as comparison
     from model import compare_text
 
-    found = comparison.compare(runs)
+    found = comparison.compare(runs, timelines=timelines)
     console.emit(comparison.as_json(found), compare_text.text(found))
+    console.say_lines(compare_text.files_lines(found))
     return 0
 
 
@@ -419,14 +421,13 @@ def export(run: Path, out: Path, form: str) -> int:
 
 @main.command()
 @click.argument("folder", metavar="DIR", type=shared.FOLDER)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of data and weights.")
-@click.option("--no-train", is_flag=True, help="Stop before training, which needs TensorFlow.")
+@shared.demonstrating
 @console.common
-def demo(folder: Path, seed: int, no_train: bool) -> int:
-    """Write generated scans and clips with a catalog into DIR, then run the whole chain on them."""
+def demo(folder: Path, kind: str, seed: int, no_train: bool) -> int:
+    """Write generated sources with a catalog into DIR, then run the whole chain on them."""
     from pipeline.demo import run_demo
 
-    return run_demo(folder, _run_command, console.say, seed=seed, training=not no_train)
+    return run_demo(folder, _run_command, console.say, kind=kind, seed=seed, training=not no_train)
 
 
 def _run_command(arguments: Sequence[str]) -> int:

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from model import scores
-from model.judged import Judged, read_table
+from model.framework import require_figures
+from model.judged import Judged, has_places, read_table
 from model.paired import Difference, McNemar, difference, mcnemar
 from model.published import Paper, papers_for
 from model.run_folder import METRICS, PREDICTIONS, WEIGHTS, Config, read_config
+from model.same_pictures import SamePictures, same_pictures
 from model.sidecar import file_sha256
 from pipeline.errors import ConfigError, IntegrityError
 
@@ -72,19 +74,25 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs, the papers on their task, and, of exactly two runs, the pair; else ``unpaired`` may say why."""
+    """Runs, the papers on their task, and, of exactly two runs, the pair; else ``unpaired`` may say why.
+
+    ``same`` judges runs over pictures on those that all of them judged. ``files`` are the pictures drawn.
+    """
 
     entries: tuple[Entry, ...]
     papers: tuple[Paper, ...]
     pair: Pair | None = None
     unpaired: str | None = None
+    same: SamePictures | None = None
+    files: tuple[Path, ...] = ()
 
 
-def compare(runs: Sequence[str | Path]) -> Comparison:
+def compare(runs: Sequence[str | Path], *, timelines: Path | None = None) -> Comparison:
     """The scores of each run, in the order given; runs that were not evaluated have none.
 
-    Raises ConfigError if a folder is no run, or if the runs have different classes, IntegrityError if a
-    file is damaged.
+    ``timelines`` is a folder for pictures of the first stacks over time. Raises ConfigError if a folder is
+    no run, if the runs have different classes, or no pictures in common to draw, IntegrityError if a file
+    is damaged.
     """
     if not runs:
         raise ConfigError.of("RUN", "no-runs", "no run was named", "name one or more folders of runs")
@@ -97,10 +105,19 @@ def compare(runs: Sequence[str | Path]) -> Comparison:
             reason = f"its classes are not those of {entries[0].name}"
             raise ConfigError.of(entry.name, "other-classes", reason, "compare runs on the same classes")
     papers = papers_for(entries[0].classes, depth=configs[0].data.shape[0])
+    common = _on_common_pictures(entries)
+    found = Comparison(
+        entries,
+        papers,
+        same=same_pictures(common, entries[0].classes) if len(common) > 1 else None,
+        files=tuple(_draw(timelines, common, entries[0])) if timelines else (),
+    )
     if len(entries) != 2 or None in (entry.split for entry in entries):
-        return Comparison(entries, papers)
-    pair = _pair(*entries)
-    return Comparison(entries, papers, *((None, pair) if isinstance(pair, str) else (pair, None)))
+        return found
+    pair = _pair(*entries, common)
+    if isinstance(pair, str):
+        return replace(found, unpaired=pair)
+    return replace(found, pair=pair)
 
 
 def as_json(found: Comparison) -> dict[str, Any]:
@@ -109,6 +126,8 @@ def as_json(found: Comparison) -> dict[str, Any]:
         "runs": [asdict(entry) for entry in found.entries],
         "papers": [asdict(paper) for paper in found.papers],
         "pair": found.pair and _pair_json(found.pair),
+        "same_pictures": found.same and asdict(found.same),
+        "files": list(map(str, found.files)),
     }
 
 
@@ -173,11 +192,50 @@ def _read_metrics(path: Path) -> dict[str, Any] | None:
     return document
 
 
+# --- runs over pictures -------------------------------------------------------------------------
+
+
+def _on_common_pictures(entries: Sequence[Entry]) -> dict[str, Judged]:
+    """Each run's predictions for the pictures that all judged, sorted by id; none where runs do not match.
+
+    They match if all were evaluated on pictures of one dataset, and agree on the true classes.
+    """
+    evaluated = [entry for entry in entries if entry.split is not None]
+    # Other files than tables of pictures are left to the paired test, which says what is wrong with them.
+    if not evaluated or len({entry.dataset for entry in evaluated}) > 1 or not all(map(_placed, evaluated)):
+        return {}
+    found = {entry.name: _judged(entry, entries[0].classes) for entry in evaluated}
+    shared = set.intersection(*(set(judged.ids) for judged in found.values()))
+    common = {name: judged.only(shared) for name, judged in found.items()}
+    truth = [judged.truth.tolist() for judged in common.values()]
+    return common if shared and all(other == truth[0] for other in truth) else {}
+
+
+def _placed(entry: Entry) -> bool:
+    path = Path(entry.folder, PREDICTIONS)
+    return path.is_file() and has_places(path)
+
+
+def _draw(folder: Path, common: Mapping[str, Judged], first: Entry) -> list[Path]:
+    if not common:
+        reason = "the runs have no pictures in common"
+        remedy = "evaluate runs over pictures on the same dataset, and compare these"
+        raise ConfigError.of("--timelines", "no-pictures", reason, remedy)
+    require_figures()
+    from model.timeline import draw_timelines
+
+    folder.mkdir(parents=True, exist_ok=True)
+    return draw_timelines(folder, common, first.classes, first.dataset)
+
+
 # --- two runs -----------------------------------------------------------------------------------
 
 
-def _pair(first: Entry, second: Entry) -> Pair | str:
-    """Both runs on their common samples, or why there is no such comparison."""
+def _pair(first: Entry, second: Entry, common: Mapping[str, Judged]) -> Pair | str:
+    """Both runs on the same samples, of pictures on their common ones, or why there is no comparison."""
+    if common:
+        one, other = common.values()
+        return pair(one, other, one.groups, len(first.classes))
     if first.dataset != second.dataset:
         return f"they were evaluated on different datasets, {first.dataset} and {second.dataset}"
     one, other = _judged(first, first.classes), _judged(second, first.classes)

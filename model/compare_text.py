@@ -8,6 +8,7 @@ from textwrap import fill
 from model.compare import Comparison, Entry, Pair
 from model.paired import Difference
 from model.published import Figures, f1_of
+from model.same_pictures import SamePictures
 
 WIDTH = 80
 HEADS = ("run", "network", "strategy", "split", "n", "kappa", "accuracy", "mean F1")
@@ -22,6 +23,8 @@ def text(found: Comparison) -> str:
     hints = [hint for entry in found.entries if (hint := _hint(entry))]
     blocks = ["\n".join([_table([list(HEADS), *rows], words=TEXTS), *sources, *hints])]
     blocks += _of_classes(found.entries, figures)
+    if found.same:
+        blocks.append(_on_same(found.same, found.entries[0].classes))
     if found.pair:
         blocks.append(_wrapped(pair_text(found.pair, *(entry.name for entry in found.entries))))
     elif found.unpaired:
@@ -98,6 +101,24 @@ def _of_classes(entries: Sequence[Entry], figures: Sequence[Figures]) -> list[st
     legend = ", ".join(f"{number} {name}" for number, name in enumerate(classes, start=1))
     head = ["F1 of class", *map(str, range(1, len(classes) + 1))]
     return [f"{_table([head, *rows], words=1)}\n{_wrapped(legend)}"]
+
+
+def _on_same(same: SamePictures, classes: Sequence[str]) -> str:
+    """Accuracy over all pictures and by stack, and recall of each class, on the pictures that all judged."""
+    title = (
+        f"On the same {same.pictures} pictures of {same.stacks} stacks (recall of classes as numbered above):"
+    )
+    rows = [["run", "accuracy", "per stack, mean ± s.d.", *map(str, range(1, len(classes) + 1))]]
+    for name, found in same.runs.items():
+        by_stack = f"{found.stacks.mean:.2f} ± {found.stacks.deviation:.2f}"
+        recall = [_number(found.recall[label]) for label in classes]
+        rows.append([name, _number(found.accuracy), by_stack, *recall])
+    return f"{_wrapped(title)}\n{_table(rows, words=1)}"
+
+
+def files_lines(found: Comparison) -> list[str]:
+    """Which pictures were drawn."""
+    return [f"wrote {path}" for path in found.files]
 
 
 def _table(rows: Sequence[Sequence[str]], *, words: int) -> str:

@@ -1,7 +1,7 @@
 """Evaluate a run: predict a split with its best weights, score that, and write both into the run."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 
 from model import judged, scores
 from model.curves import Reliability, reliability
+from model.judged import Judged, Place
 from model.levels import Level, background_of, consistent, levels
 from model.loading import load_network
 from model.predict import probabilities
 from model.run_folder import METRICS, PREDICTIONS, WEIGHTS, Config, describe, read_history, write_json
 from model.scores import Scores
+from model.settings import Settings
 from model.sidecar import file_sha256
-from model.stream import Samples, bind
+from model.stacks import PerStack, per_stack
+from model.stream import Samples, bind, chosen_samples
 from pipeline.errors import ConfigError, IntegrityError
 from pipeline.split import read_split
 from pipeline.store import Store, open_store, write_durably
@@ -29,7 +32,8 @@ class Evaluation:
     """What a run is worth on one split, the digests of what that belongs to, and the files written.
 
     ``levels`` are the decisions for groups, none where no samples belong together. ``background`` is
-    the class of samples without a finding, for the rule "any". ``files`` are names in the run's folder.
+    the class of samples without a finding, for the rule "any". ``stacks`` is None where samples are no
+    pictures. ``files`` are names in the run's folder.
     """
 
     run: str
@@ -42,6 +46,7 @@ class Evaluation:
     store_digest: str
     split_digest: str
     weights_sha256: str
+    stacks: PerStack | None = None
     files: tuple[str, ...] = ()
 
 
@@ -58,7 +63,8 @@ def evaluate(
     """Predict a split with the best weights of a run; write scores, predictions and figures into it.
 
     Store and split file are those of the training unless others are given. ``background`` names the
-    class without a finding; without it, a class called "Normal" or the like. Raises ConfigError if the
+    class without a finding; without it, a class called "Normal" or the like. Of windows, there is one for
+    every picture that has enough others before it, and the picture's label counts. Raises ConfigError if the
     run, the split or the class cannot be used, IntegrityError if anything is damaged or does not belong.
     """
     folder = Path(run)
@@ -81,12 +87,29 @@ def evaluate(
         split_digest=split_digest,
         # The hash says later whether metrics.json still belongs to the weights beside it.
         weights_sha256=file_sha256(folder / WEIGHTS),
+        stacks=_per_stack(samples, found),
     )
     return _write(folder, evaluation, samples, found, say)
 
 
 def _groups(samples: Samples) -> list[str]:
     return [samples.store.rows[row].group for row in samples.rows]
+
+
+def _ids(samples: Samples) -> tuple[str, ...]:
+    """The ids of what is judged; by its last picture, a window can be compared with that picture alone."""
+    return tuple(samples.store.rows[row].id for row in samples.labelled_rows)
+
+
+def _places(samples: Samples) -> list[Place]:
+    """Stack and position of the pictures that are judged; none where samples are no pictures."""
+    rows = [samples.store.rows[row] for row in samples.labelled_rows]
+    return [(row.stack, row.position) for row in rows] if samples.store.header.pictures else []
+
+
+def _per_stack(samples: Samples, found: NDArray[np.float32]) -> PerStack | None:
+    stacks = [stack for stack, _ in _places(samples)]
+    return per_stack(np.array(samples.labels), found.argmax(axis=1), stacks) if stacks else None
 
 
 def _levels(
@@ -110,7 +133,8 @@ def _write(
 ) -> Evaluation:
     """Write the files of an evaluation; the same, with their names."""
     classes = samples.store.header.classes
-    table = judged.table(samples.ids, samples.labels, found, _groups(samples), classes)
+    known = (_ids(samples), samples.labels, found, _groups(samples), classes)
+    table = judged.table(*known, places=_places(samples))
     write_durably(folder / PREDICTIONS, table)
     figures = _draw_figures(folder, evaluation, samples, found, say)
     done = replace(evaluation, files=(METRICS, PREDICTIONS, *(path.name for path in figures)))
@@ -126,12 +150,17 @@ def _draw_figures(
     try:
         from model.plots import draw_curves
         from model.score_plots import draw_scores
+        from model.timeline import draw_timelines
     except ImportError:
         say("no figures: matplotlib is missing → pip install 'viptt[train]'")
         return []
     name = f"{folder.resolve().name} on {evaluation.dataset}"
     truth = np.array(samples.labels)
     drawn = draw_scores(folder, evaluation.scores, truth, found, f"{name}, {evaluation.split}")
+    if places := _places(samples):
+        label = (truth, found.argmax(axis=1), tuple(_groups(samples)), tuple(places))
+        runs = {folder.resolve().name: Judged(_ids(samples), *label)}
+        drawn += draw_timelines(folder, runs, samples.store.header.classes, evaluation.dataset)
     history = read_history(folder)
     return [*drawn, *(draw_curves(folder / "curves", history, name) if history else [])]
 
@@ -140,6 +169,7 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
     """The content of metrics.json, and of ``viptt evaluate --json``."""
     return {
         **{name: value for name, value in vars(evaluation).items() if name != "levels"},
+        "stacks": evaluation.stacks and asdict(evaluation.stacks),
         "scores": scores.as_json(evaluation.scores),
         "reliability": _bins(evaluation.reliability),
         "levels": [
@@ -177,7 +207,9 @@ def _samples(
         raise IntegrityError.of(
             opened.path, "other-store", reason, "name the dataset to evaluate on it all the same"
         )
-    return samples, describe(opened, file).split_digest
+    window = config.settings.window
+    every = Settings(window=window and window.at_each)
+    return chosen_samples(samples, every), describe(opened, file).split_digest
 
 
 def _check_fits(config: Config, store: Store) -> None:

@@ -20,10 +20,10 @@ def load_framework(*, verbose: bool, figures: bool = False) -> None:
 
     ``figures`` says that matplotlib is needed as well. Not ``verbose``, nothing is printed.
     """
-    for name in (*PACKAGES, *(["matplotlib"] if figures else [])):
-        if find_spec(name) is None:
-            remedy = "run `pip install 'viptt[train]'`"
-            raise ConfigError.of("viptt", "missing-package", f"{name} is not installed", remedy)
+    for name in PACKAGES:
+        _require(name)
+    if figures:
+        require_figures()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     with nullcontext() if verbose else _native_stderr_closed():
@@ -31,6 +31,17 @@ def load_framework(*, verbose: bool, figures: bool = False) -> None:
         import tensorflow as tf
 
         tf.config.list_physical_devices()  # the search for GPUs prints too, once
+
+
+def require_figures() -> None:
+    """Raise ConfigError if matplotlib is missing."""
+    _require("matplotlib")
+
+
+def _require(name: str) -> None:
+    if find_spec(name) is None:
+        remedy = "run `pip install 'viptt[train]'`"
+        raise ConfigError.of("viptt", "missing-package", f"{name} is not installed", remedy)
 
 
 @contextmanager

@@ -1,12 +1,13 @@
 """The predictions of an evaluation as ``predictions.csv``: a row per sample, in the order of the split.
 
 Columns: id, label (the true class), predicted, the probability of each class, group ("" where there is
-none). Names that a spreadsheet would take for a formula get a `'`. Needs no TensorFlow.
+none), and for pictures stack and position. Names that a spreadsheet would take for a formula get a `'`.
+Needs no TensorFlow.
 """
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,22 +17,43 @@ from numpy.typing import NDArray
 from pipeline.errors import IntegrityError, inert
 
 FIRST, GROUP = ("id", "label", "predicted"), "group"
+PLACE = ("stack", "position")
+
+
+Place = tuple[str, int]  # stack, position
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Samples with true and predicted class, int64 ``(n,)`` each, as ``read_table`` gives them."""
+    """Samples with true and predicted class, int64 ``(n,)`` each, as ``read_table`` gives them.
+
+    ``places`` are the stack and the position of each picture; there are none where samples are no pictures.
+    """
 
     ids: tuple[str, ...]
     truth: NDArray[np.int64]
     predicted: NDArray[np.int64]
     groups: tuple[str, ...]
+    places: tuple[Place, ...] = ()
+
+    @property
+    def stacks(self) -> tuple[str, ...]:
+        """The stack of each picture."""
+        return tuple(stack for stack, _ in self.places)
 
     def in_order_of_ids(self) -> "Judged":
         """The same samples, sorted by id, so that two evaluations can be laid side by side."""
-        order = sorted(range(len(self.ids)), key=self.ids.__getitem__)
+        return self.taken(sorted(range(len(self.ids)), key=self.ids.__getitem__))
+
+    def only(self, ids: Collection[str]) -> "Judged":
+        """The samples that have these ids."""
+        return self.taken([index for index, sample in enumerate(self.ids) if sample in ids])
+
+    def taken(self, order: list[int]) -> "Judged":
+        """The samples at these positions, in this order."""
         ids, groups = (tuple(column[index] for index in order) for column in (self.ids, self.groups))
-        return Judged(ids, self.truth[order], self.predicted[order], groups)
+        places = tuple(self.places[index] for index in order) if self.places else ()
+        return Judged(ids, self.truth[order], self.predicted[order], groups, places)
 
 
 def table(
@@ -40,20 +62,29 @@ def table(
     probabilities: NDArray[np.floating],
     groups: Sequence[str],
     classes: Sequence[str],
+    *,
+    places: Sequence[Place] = (),
 ) -> bytes:
     """The table as CSV; ``probabilities`` is (n, classes), ``labels`` are indices into the classes."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     # The group comes last: scripts that take the classes by position still find them.
-    writer.writerow([*FIRST, *map(inert, classes), GROUP])
-    for sample, label, row, group in zip(ids, labels, probabilities, groups, strict=True):
+    writer.writerow([*FIRST, *map(inert, classes), GROUP, *(PLACE if places else ())])
+    for index, (sample, label, row, group) in enumerate(zip(ids, labels, probabilities, groups, strict=True)):
         names = (sample, classes[label], classes[int(row.argmax())])
-        writer.writerow([*map(inert, names), *(f"{value:.6g}" for value in row), inert(group)])
+        place = (inert(places[index][0]), places[index][1]) if places else ()
+        writer.writerow([*map(inert, names), *(f"{value:.6g}" for value in row), inert(group), *place])
     return text.getvalue().encode()
 
 
+def has_places(path: Path) -> bool:
+    """Whether a file is a table of pictures, by its first line."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return tuple(file.readline().rstrip("\r\n").split(",")[-len(PLACE) :]) == PLACE
+
+
 def read_table(path: Path, classes: Sequence[str]) -> Judged:
-    """Read a table again, also one of viptt 0.2.0, which has no groups.
+    """Read a table again, also one of viptt 0.2.0, which has neither groups nor places.
 
     Raises IntegrityError if the file is missing or is not such a table.
     """
@@ -64,9 +95,11 @@ def read_table(path: Path, classes: Sequence[str]) -> Judged:
         if head[: len(FIRST)] != list(FIRST):
             raise ValueError(f"its columns are {', '.join(head[:3])}")
         truth, predicted = (np.array([index_of[row[column]] for row in rows], np.int64) for column in (1, 2))
-        grouped = len(head) == len(FIRST) + len(classes) + 1
-        groups = tuple(row[-1] if grouped else "" for row in rows)
-        return Judged(tuple(row[0] for row in rows), truth, predicted, groups)
+        after = len(FIRST) + len(classes)
+        groups = tuple(row[after] if GROUP in head[after:] else "" for row in rows)
+        placed = tuple(head[after + 1 :]) == PLACE
+        places = tuple((row[after + 1], int(row[after + 2])) for row in rows) if placed else ()
+        return Judged(tuple(row[0] for row in rows), truth, predicted, groups, places)
     except (OSError, ValueError, KeyError, IndexError, csv.Error) as error:
         reason = f"it cannot be read: {error!r}"
         raise IntegrityError.of(path, "metrics-damaged", reason, "run `viptt evaluate` again") from error

@@ -5,10 +5,10 @@ value x 255. Probabilities are in the order of the run's classes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,12 +20,11 @@ from model.predictions import Prediction, check_submission
 from model.run_folder import Data
 from model.settings import Settings
 from model.stream import Samples, batches, bind, chosen_samples, integrity_errors, scaled
-from model.windows import is_of_pictures
+from model.windows import NewVolume, Volume, is_of_pictures, windows_of
 from pipeline.errors import ConfigError, IntegrityError
 from pipeline.split import read_split
 from pipeline.store import Store, open_store
 
-Volume = NDArray[Any]
 Say = Callable[[str], None]
 INSTEAD = "name the folder of its files instead, or build it with the run's recipe"
 
@@ -37,19 +36,6 @@ class Ensemble:
     data: Data
     nets: tuple[keras.Model, ...]
     settings: Settings
-
-
-class NewVolume(Protocol):
-    """A volume of the run's recipe that is in no store, and the file that it was made from."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def source(self) -> str: ...
-    @property
-    def stack(self) -> str: ...
-    @property
-    def volume(self) -> Volume: ...
 
 
 def load_ensemble(
@@ -85,11 +71,8 @@ def predict_volumes(
     """Predict volumes as they come, holding no more than a batch of them in memory.
 
     With ``pictures``, a folder, each decision is explained there. Raises IntegrityError if a
-    network gives numbers that are not finite, ConfigError if it reads windows of several volumes.
+    network gives numbers that are not finite, ConfigError for a source too short for a window.
     """
-    if ensemble.settings.window:
-        reason = "the run reads windows of pictures"
-        raise ConfigError.of("FILE", "no-windows", reason, "build a store of pictures, and predict that")
     found = _predicted(ensemble, volumes, batch_size)
     if pictures is None:
         return (prediction for prediction, _ in found)
@@ -99,7 +82,8 @@ def predict_volumes(
 def _predicted(
     ensemble: Ensemble, volumes: Iterable[NewVolume], batch_size: int
 ) -> Iterator[tuple[Prediction, Volume]]:
-    waiting = iter(volumes)
+    window = ensemble.settings.window
+    waiting = windows_of(volumes, window.length) if window else iter(volumes)
     while batch := list(islice(waiting, batch_size)):
         values = np.stack([_network_input(item.volume, ensemble) for item in batch])
         values = values.reshape(len(batch), *ensemble.nets[0].input_shape[1:])
@@ -152,9 +136,8 @@ def predict_store(
 ) -> Iterator[Prediction]:
     """Predict samples of a store. Raises IntegrityError as ``predict_volumes``, and if one is damaged."""
     found = [probabilities(net, samples, batch_size=batch_size) for net in ensemble.nets]
-    rows = [samples.store.rows[row] for row in samples.rows]
-    named = [(sample, row.source, row.stack) for sample, row in zip(samples.ids, rows, strict=True)]
-    predictions = _averaged(named, found)
+    rows = [samples.store.rows[row] for row in samples.labelled_rows]
+    predictions = _averaged([(row.id, row.source, row.stack) for row in rows], found)
     if pictures is None:
         return iter(predictions)
     volumes = map(samples.store.read, samples.rows)
@@ -185,13 +168,13 @@ def _check_finite(ids: Sequence[str], found: NDArray[np.float32]) -> None:
 
 
 def samples_of(store: Store, ensemble: Ensemble, split_file: Path, split: str | None) -> Samples:
-    """All samples of a store, or those of one split: every picture, or every window whatever its labels.
+    """All samples of a store, or those of one split: every picture, or a window that ends at each.
 
     Raises ConfigError if the store was built with another recipe than that of the run, or the split
     is empty, IntegrityError if the split file does not belong to the store.
     """
     data, window = ensemble.data, ensemble.settings.window
-    wanted = Settings(window=window and replace(window, labels="last"))
+    wanted = Settings(window=window and window.at_each)
     # Another window or shape gives plausible volumes, and wrong predictions without any error.
     if store.header.recipe != data.recipe:
         reason = f"it was built with {_differences(store.header.recipe, data.recipe)}"

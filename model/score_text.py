@@ -41,7 +41,8 @@ def text(evaluation: "Evaluation") -> str:
     belong = f" in {scores.groups} groups" if scores.groups < scores.samples else ""
     samples = f"{scores.samples} sample{'s' * (scores.samples != 1)}{belong}"
     title = _wrapped(f"{evaluation.run} on {evaluation.dataset}, split {evaluation.split}: {samples}")
-    blocks = [title, _whole(scores), _of_classes(scores), LEGEND, _confusion(scores.confusion, classes)]
+    whole = "\n".join([_whole(scores), *_of_stacks(evaluation)])
+    blocks = [title, whole, _of_classes(scores), LEGEND, _confusion(scores.confusion, classes)]
     return "\n\n".join([*blocks, *_levels(evaluation)])
 
 
@@ -60,6 +61,16 @@ def _whole(scores: Scores) -> str:
         score: Score = getattr(scores, name)
         lines.append(f"{name.replace('_', ' '):{NAME}} {_value(score):>5}  {_range(score):13}  {meaning}")
     return "\n".join(lines)
+
+
+def _of_stacks(evaluation: "Evaluation") -> list[str]:
+    """Accuracy in the mean over stacks, a line; nothing where samples are no pictures."""
+    found = evaluation.stacks
+    if found is None:
+        return []
+    number = f"{len(found.accuracy)} stack{'s' * (len(found.accuracy) != 1)}"
+    share = f"{found.mean:.2f} ± {found.deviation:.2f}"
+    return [f"{'accuracy per stack':{NAME}}  {share:20} mean ± deviation over {number}"]
 
 
 def _of_classes(scores: Scores) -> str:

@@ -52,6 +52,11 @@ class Window:
         _at_least("window.stride", self.stride, 1)
         _one_of("window.labels", self.labels, WINDOW_LABELS)
 
+    @property
+    def at_each(self) -> "Window":
+        """Windows of this length that end at each picture with enough others before it."""
+        return Window(self.length, stride=1, labels="last")
+
 
 CHOICES = {
     "strategy": tuple(STRATEGIES),

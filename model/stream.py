@@ -52,11 +52,16 @@ class Samples:
     window: Window | None = None
 
     @property
+    def labelled_rows(self) -> tuple[int, ...]:
+        """The row that each sample has its label from: of a window, that of its last picture."""
+        # Where all pictures of a window have one label, it is that of any of them.
+        last = self.window.length - 1 if self.window else 0
+        return tuple(row + last for row in self.rows)
+
+    @property
     def labels(self) -> tuple[int, ...]:
         """Index into the store's classes, one per sample."""
-        # The last picture of a window; where all have one label, that is any of them.
-        last = self.window.length - 1 if self.window else 0
-        return tuple(self.store.rows[row + last].label for row in self.rows)
+        return tuple(self.store.rows[row].label for row in self.labelled_rows)
 
 
 def stream(

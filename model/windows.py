@@ -12,14 +12,51 @@ What a network gets, without the batch:
 Importing this module needs no TensorFlow.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from model.settings import Settings, Window
 from pipeline.errors import ConfigError
 from pipeline.store import Json, Row, Store
 
+Volume = NDArray[Any]
 Shape = tuple[int, ...]
 PICTURE = "picture"
+
+
+class NewVolume(Protocol):
+    """A volume of the run's recipe that is in no store, and the file that it was made from.
+
+    Of a picture, ``position`` is its place in its stack, from 0 on.
+    """
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def stack(self) -> str: ...
+    @property
+    def volume(self) -> Volume: ...
+    @property
+    def position(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class NewWindow:
+    """Pictures that follow each other, (length, height, width), with id and position of the last."""
+
+    id: str
+    source: str
+    stack: str
+    volume: Volume
+    position: int
 
 
 def is_of_pictures(recipe: Json) -> bool:
@@ -77,6 +114,28 @@ def window_starts(table: Sequence[Row], rows: Sequence[int], window: Window) -> 
             labels = {table[row].label for row in run[start : start + window.length]}
             if window.labels == "last" or len(labels) == 1:
                 yield run[start]
+
+
+def windows_of(volumes: Iterable[NewVolume], length: int) -> Iterator[NewWindow]:
+    """A window that ends at each picture with enough others right before it, from pictures as they come.
+
+    The pictures of a source come one after the other, by position. Raises ConfigError for a source that
+    has no window.
+    """
+    for source, pictures in groupby(volumes, key=lambda picture: picture.source):
+        recent: deque[NewVolume] = deque(maxlen=length)
+        found = False
+        for picture in pictures:
+            if recent and picture.position != recent[-1].position + 1:
+                recent.clear()
+            recent.append(picture)
+            if len(recent) == length:
+                found = True
+                values = np.concatenate([each.volume for each in recent])
+                yield NewWindow(picture.id, source, picture.stack, values, picture.position)
+        if not found:
+            reason = f"it has no {length} pictures that follow each other, which make a window of the run"
+            raise ConfigError.of(source, "no-windows", reason, "leave it out")
 
 
 def _runs(table: Sequence[Row], rows: Sequence[int]) -> Iterator[list[int]]:

@@ -117,6 +117,19 @@ _PREDICTING = (
     TIMEOUT,
     MEMORY_LIMIT,
 )
+_DEMO = (
+    click.option(
+        "--kind",
+        type=click.Choice(["ct", "ultrasound", "slices"]),
+        default="ct",
+        show_default=True,
+        help="Of the sources: scans and clips, ultrasound videos, or CT slices.",
+    ),
+    click.option(
+        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of data and weights."
+    ),
+    click.option("--no-train", is_flag=True, help="Stop before training, which needs TensorFlow."),
+)
 
 _REPORTING = (
     click.option("--out", type=FILE, help="The page.  [default: NAME.report.html beside the store]"),
@@ -156,6 +169,11 @@ def reporting(command: Command) -> Command:
 def splitting(command: Command) -> Command:
     """Give a command the options of a split."""
     return _with(command, _SPLITTING)
+
+
+def demonstrating(command: Command) -> Command:
+    """Give a command the options of the demo."""
+    return _with(command, _DEMO)
 
 
 def _with(command: Command, options: Iterable[Callable[[Command], Command]]) -> Command:

@@ -42,6 +42,7 @@ HOMES = {
         "pipeline/half.py",
         "pipeline/ssim.py",
         "pipeline/demo/clips.py",
+        "pipeline/demo/gray_pictures.py",
         "pipeline/report/pictures.py",
     },
     "jinja2": {"pipeline/report/page.py"},
@@ -58,7 +59,7 @@ HOMES = {
     "click": {"cli.py", "pipeline/console.py", "pipeline/options.py", "model/options.py"},
     "h5py": {"model/weights.py"},
     "pickletools": {"model/pickled.py"},
-    "matplotlib": {"model/plots.py", "model/score_plots.py"},
+    "matplotlib": {"model/plots.py", "model/score_plots.py", "model/timeline.py"},
     "tf2onnx": {"model/export.py"},
 }
 # The rooms of the pipeline, each with what it may import of the others: arrows point down.

@@ -45,7 +45,8 @@ class Incoming:
 class Arrival:
     """The volume of a file, (depth, height, width) in the recipe's dtype, and what is doubtful about it.
 
-    ``stack`` is the scan or clip that a picture is of, "" for whole stacks.
+    ``stack`` is the scan or clip that a picture is of, "" for whole stacks, and ``position`` its place there,
+    from 0 on; pictures that cannot be read count.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Arrival:
     volume: NDArray[Any]
     warnings: tuple[Problem, ...]
     stack: str = ""
+    position: int = 0
 
 
 def list_incoming(paths: Sequence[Path], type_: str) -> tuple[tuple[Incoming, ...], Nameless]:
@@ -124,7 +126,7 @@ def _arrivals(
     warnings = _warnings(file, recipe, entry)
     path = staging.chunk(file.source)
     chunks = iter(staged_chunks(path, entry, recipe.volume_bytes + CRC_BYTES))
-    for picture in entry.pictures:
+    for position, picture in enumerate(entry.pictures):
         if picture.problem:
             yield Quarantined(picture.source, picture.problem, entry.source_sha256)
             continue
@@ -132,7 +134,7 @@ def _arrivals(
         name = file.id if alone else f"{file.id}/{picture.name}"
         stack = scan_of(Path(file.source).name) if alone else file.id
         volume = _volume(next(chunks), recipe, picture.sha256, picture.source)
-        yield Arrival(name, file.source, volume, warnings, stack)
+        yield Arrival(name, file.source, volume, warnings, stack, position)
         warnings = ()
     whole = None if entry.pictures else _volume(next(chunks), recipe, entry.sha256, entry.source)
     path.unlink()

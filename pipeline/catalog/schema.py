@@ -191,7 +191,7 @@ class SplitPlan(Frozen):
     }
     seed: Annotated[int, Field(ge=0)] = 0
     group: Literal["auto", "none"] = "auto"
-    method: Literal["auto", "given", "viptt-2021"] = "auto"
+    method: Literal["auto", "given", "viptt-2021", "sononet-2025"] = "auto"
     folds: Annotated[int, Field(ge=2, le=100)] | None = None
 
 
@@ -227,6 +227,8 @@ class Dataset(Frozen):
             raise ValueError(f"type {self.type} has its labels from {wanted}")
         if self.split.method == "given" and not lists:
             raise ValueError(f"`method: given` takes the lists of `labels`, and {kind} has none")
+        if self.split.method == "sononet-2025" and not (self.groups and self.groups.infos):
+            raise ValueError("`method: sononet-2025` takes centres from `groups`: give its exams and infos")
         if self.sample not in (None, self.recipe.sample):
             raise ValueError(f"`sample: {self.sample}`, but the recipe says {self.recipe.sample}")
         return self

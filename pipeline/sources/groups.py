@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from pipeline.catalog.schema import Dataset, Groups
-from pipeline.errors import Code, Problem, some
-from pipeline.frames_tree import group_by_folder, parse_exams, parse_infos
+from pipeline.errors import Code, ConfigError, Problem, some
+from pipeline.frames_tree import Exam, group_by_folder, parse_exams, parse_infos
 from pipeline.sources.samples import Listing, Sample
 from pipeline.sources.text_file import read_text
 
@@ -29,14 +29,26 @@ def with_groups(dataset: Dataset, listing: Listing) -> Listing:
     return replace(listing, samples=tuple(samples), warnings=tuple(warnings))
 
 
+def patients_and_centres(groups: Groups) -> tuple[dict[str, str], tuple[Exam, ...]]:
+    """The patient number of each video id, and the videos of all ``infos``, in the order of the files.
+
+    Raises ConfigError for files that cannot be read, and for a video in two of them.
+    """
+    patients = parse_exams(read_text(groups.exams, key="groups"), where=str(groups.exams))
+    exams: dict[str, Exam] = {}
+    for file in groups.infos:
+        for exam in parse_infos(read_text(file, key="groups"), where=str(file)):
+            if exams.setdefault(exam.video, exam) is not exam:
+                reason = f"video {exam.video} stands in another file, too"
+                raise ConfigError.of(file, Code.DUPLICATE_ID, reason, "keep one of the lines")
+    return patients, tuple(exams.values())
+
+
 def _patient_of(sample: Sample, patients: Mapping[str, str | None]) -> str:
     names = (sample.source, PurePosixPath(sample.source).name, sample.id)
     return next((patient for name in names if (patient := patients.get(name))), "")
 
 
 def _patients(groups: Groups) -> Mapping[str, str | None]:
-    by_video = parse_exams(read_text(groups.exams, key="groups"), where=str(groups.exams))
-    by_folder: dict[str, str | None] = dict(by_video)
-    for file in groups.infos:
-        by_folder |= group_by_folder(parse_infos(read_text(file, key="groups"), where=str(file)), by_video)
-    return by_folder
+    by_video, exams = patients_and_centres(groups)
+    return {**by_video, **group_by_folder(exams, by_video)}

@@ -8,6 +8,7 @@ GROUPED = "stratified-grouped-hash-1"
 PLAIN = "stratified-hash-1"
 PAPER = "viptt-2021"
 GIVEN = "given"
+CENTRES = "sononet-2025"
 METHODS = (GROUPED, PLAIN, PAPER)
 LONE = "sample "  # begins the name of a unit of one sample without a group
 ASSIGN_AGAIN = "run `viptt split --force`"

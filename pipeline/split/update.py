@@ -7,18 +7,19 @@ asked for, and a file that is not one of ours never is.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ConfigError, IntegrityError, Problem
 from pipeline.freshness import check_fresh
 from pipeline.split.assignment import equal_folds
+from pipeline.split.centres import assign_by_centre
 from pipeline.split.check import check_split, require_store
 from pipeline.split.describe import split_table
 from pipeline.split.file import Split, is_split_file, read_split, split_document, split_json, write_file
 from pipeline.split.interchange import export_texts
 from pipeline.split.make import choose_fold, given_split, import_split, make_split
-from pipeline.split.terms import GIVEN, TEST, Lists
+from pipeline.split.terms import CENTRES, GIVEN, TEST, TRAIN, Lists
 
 if TYPE_CHECKING:
     from pipeline.catalog.schema import Dataset
@@ -190,6 +191,8 @@ def _wanted_split(dataset: "Dataset", store: "Store", request: Request) -> Split
     plan, folds = dataset.split, request.folds or dataset.split.folds
     if plan.method == GIVEN:
         return given_split(store, _listed(dataset, store))
+    if plan.method == CENTRES:
+        return given_split(store, _by_centre(dataset, store), method=CENTRES)
     split = make_split(
         store,
         fractions=equal_folds(folds) if folds else plan.fractions,
@@ -209,6 +212,22 @@ def _listed(dataset: "Dataset", store: "Store") -> Lists:
     there = {row.id for row in store.rows}
     lists = split_of_lists(dataset)
     return {name: [sample for sample in ids if sample in there] for name, ids in lists.items()}
+
+
+def _by_centre(dataset: "Dataset", store: "Store") -> Lists:
+    """The splits by patient and centre; stacks that no table lists are trained on."""
+    from pipeline.sources.groups import patients_and_centres
+
+    assert dataset.groups is not None, "the catalog lets no other dataset have this method"
+    patients, exams = patients_and_centres(dataset.groups)
+    homes = assign_by_centre(patients, {exam.video: exam.centre for exam in exams}, dataset.split.fractions)
+    by_name = {name: homes[exam.video] for exam in exams for name in (exam.video, exam.folder)}
+    lists: dict[str, list[str]] = {name: [] for name in dataset.split.fractions}
+    for row in store.rows:
+        stack = row.stack or row.id
+        names = (stack, PurePosixPath(stack).name)
+        lists[next((by_name[name] for name in names if name in by_name), TRAIN)].append(row.id)
+    return lists
 
 
 def _same(before: Split, after: Split) -> bool:

@@ -1,14 +1,19 @@
 """The main job on generated data, short: pretrain on clips, then every strategy on scans, side by side."""
 
+import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from cli import main
+from model.judged import Judged, read_table
 from model.settings import STRATEGIES
-from pipeline.demo import write_demo
+from pipeline.demo import MOTION, write_demo
+from pipeline.demo.ultrasound import PLANES
+from pipeline.split import read_split
 
 SHORT = (
     "--model",
@@ -36,6 +41,59 @@ def test_the_demo_learns_and_names_its_pictures(tmp_path: Path) -> None:
         *((run, name) for name in ("curves.png", "confusion.png") for run in ("clips", "ct")),
     ]
     assert all(path.is_file() for path in opened)
+
+
+@pytest.mark.slow
+def test_windows_see_what_single_frames_cannot(tmp_path: Path) -> None:
+    """The chain on generated ultrasound: on classes of motion, windows win by 0.2, on the same frames."""
+    result = CliRunner().invoke(main, ["demo", str(tmp_path / "demo"), "--kind", "ultrasound"])
+
+    assert result.exit_code == 0, result.stderr
+    names = ("2d", "3d", "2+1d")
+    tables = [read_table(tmp_path / "demo/runs" / name / "predictions.csv", PLANES) for name in names]
+    shared = set.intersection(*(set(table.ids) for table in tables))
+    single, windows, factored = (motion_accuracy(table.only(shared)) for table in tables)
+    assert min(windows, factored) >= single + 0.2
+    check_new_frames(tmp_path / "demo", tables[1])
+    split = read_split(tmp_path / "demo/splits/demo_ultrasound.json")
+    assert not any(split.leaked.values())
+    assert "On the same" in result.stdout
+    opened = [Path(line.strip()).name for line in result.stderr.split("pictures to open:\n")[1].splitlines()]
+    assert opened[0] == "demo_ultrasound.report.html"
+    assert [name for name in opened if name.startswith("timeline")] == [
+        f"timeline_{number}.png" for number in (1, 2, 3)
+    ]
+
+
+def check_new_frames(demo: Path, evaluated: Judged) -> None:
+    """A folder of frames, predicted as new, gets the classes that its pictures in the store got."""
+    stack = evaluated.stacks[0]
+    result = CliRunner().invoke(
+        main, ["predict", str(demo / "runs/3d"), str(demo / "ultrasound/videos" / stack)]
+    )
+    assert result.exit_code == 0, result.stderr
+    found = {row["id"]: row["predicted"] for row in csv.DictReader(result.stdout.splitlines())}
+    expected = {
+        sample: PLANES[label]
+        for sample, label, place in zip(evaluated.ids, evaluated.predicted, evaluated.stacks, strict=True)
+        if place == stack
+    }
+    assert found == expected
+
+
+def motion_accuracy(table: Judged) -> float:
+    """Accuracy on the frames whose class is told by motion alone."""
+    moving = np.isin(table.truth, [PLANES.index(name) for name in MOTION])
+    return float(np.mean((table.predicted == table.truth)[moving]))
+
+
+@pytest.mark.slow
+def test_the_demo_of_slices_learns(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["demo", str(tmp_path / "demo"), "--kind", "slices"])
+
+    assert result.exit_code == 0, result.stderr
+    scores = json.loads((tmp_path / "demo/runs/slices/metrics.json").read_text())["scores"]
+    assert scores["accuracy"] >= 0.8
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """Samples of a store of pictures: single ones, and windows of neighbours."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 from model.sampling import order
 from model.settings import Settings, Window
 from model.stream import Samples, batches, chosen_samples, open_samples, stream
-from model.windows import sample_shape, window_starts
+from model.windows import sample_shape, window_starts, windows_of
 from pipeline.errors import ConfigError
 from pipeline.store import Row, Store
 
@@ -122,6 +122,43 @@ def test_what_cannot_be_had_is_refused(make_pictures: MakeStore, make_store: Mak
         chosen_samples(Samples(volumes, "train", ("S000",), (0,)), Settings(window=Window()))
     with pytest.raises(ConfigError, match="frames: bad-value"):
         Settings(window=Window(), frames="selected")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a new file; its value tells the source and the position."""
+
+    source: str
+    position: int
+
+    @property
+    def id(self) -> str:
+        return f"{self.source}/{self.position}"
+
+    @property
+    def volume(self) -> np.ndarray:
+        return np.full((1, 2, 2), 100 * ord(self.source) + self.position, np.float32)
+
+
+def test_new_pictures_give_a_window_that_ends_at_each() -> None:
+    """Position 4 of A is missing: windows begin anew behind it, and never hold pictures of two sources."""
+    pictures = [
+        *(Picture("A", position) for position in (0, 1, 2, 3, 5, 6, 7)),
+        *(Picture("B", position) for position in range(8, 11)),
+    ]
+    found = list(windows_of(pictures, 3))
+    assert [item.id for item in found] == ["A/2", "A/3", "A/7", "B/10"]
+    assert [item.source for item in found] == ["A", "A", "A", "B"]
+    for item in found:
+        last = 100 * ord(item.source) + item.position
+        assert item.volume.shape == (3, 2, 2)
+        assert item.volume[:, 0, 0].tolist() == [last - 2, last - 1, last]
+
+
+def test_a_new_source_without_a_window_is_refused() -> None:
+    pictures = [Picture("A", position) for position in (0, 1, 3, 4)]
+    with pytest.raises(ConfigError, match="A: no-windows: it has no 3 pictures that follow each other"):
+        list(windows_of(pictures, 3))
 
 
 def test_the_shape_that_a_network_gets() -> None:
