@@ -15,13 +15,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 try:
+    import model
+    import pipeline
+
+    for package in (model, pipeline):
+        if Path(str(package.__file__)).resolve().parents[1] != Path(__file__).resolve().parent:
+            raise ImportError(f"'{package.__name__}' is another program's: {package.__file__}")
     from model.config_file import given_settings, shown
     from model.framework import load_framework
     from model.options import settings_options
     from model.settings import Settings, settings_for
     from pipeline import __version__, console
     from pipeline import options as shared
-except ImportError as error:  # above all where another program's package has one of these names
+except ImportError as error:
     print(f"viptt: foreign-package: {error} → give viptt an environment of its own", file=sys.stderr)
     sys.exit(2)
 

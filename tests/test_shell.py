@@ -11,6 +11,7 @@ from click.shell_completion import ShellComplete
 from cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
+DATASETS = ["imageclef_tb", "ucf50", "ultrasound", "covidx_ct"]
 
 
 def completions(*typed: str) -> list[str]:
@@ -22,10 +23,10 @@ def completions(*typed: str) -> list[str]:
 def test_datasets_are_offered_wherever_one_is_named(monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     for command in ("check", "build", "status", "verify", "split", "report", "features", "train"):
-        assert completions(command, "") == ["imageclef_tb", "ucf50"], command
+        assert completions(command, "") == DATASETS, command
     assert completions("build", "im") == ["imageclef_tb"]
-    assert completions("build", "ucf50", "") == ["imageclef_tb"]
-    assert completions("evaluate", "runs/x", "u") == ["ucf50"]
+    assert completions("build", "ucf50", "") == [name for name in DATASETS if name != "ucf50"]
+    assert completions("evaluate", "runs/x", "uc") == ["ucf50"]
 
 
 def test_the_catalog_may_be_given_before_or_after_the_command(tmp_path, ct_dataset, monkeypatch) -> None:
