@@ -90,7 +90,7 @@ def cost_of(work: Callable[[], object]) -> Cost:
     ended, cost, cpu = threading.Event(), Cost(), dict[int, float]()
 
     def watch() -> None:
-        while not ended.wait(0.2):
+        while not ended.wait(1):
             for process in psutil.Process().children(recursive=True):
                 try:
                     cost.worker = max(cost.worker, process.memory_info().rss / 1e6)

@@ -76,6 +76,7 @@ def rows_of(
         else:
             name = picture.name if flat else f"{sample.id}/{picture.name}"
             kept.append((_row_of(row, picture, name, label), chunk))
+            row = replace(row, statistics="{}")  # those of the stack stand in its first row alone
     return kept, bad
 
 
