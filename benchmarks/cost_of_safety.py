@@ -62,7 +62,7 @@ def plain_chunk(path: Path, volume: NDArray[Any]) -> str:
 def without_safety() -> Iterator[None]:
     """No hash of source or volume, no checksum, no journal, no fsync, no temporary name."""
     changes = {
-        "pipeline.readers.reading.hash_file": lambda path: str(path),
+        "pipeline.build.worker.hash_file": lambda path: str(path),
         "pipeline.build.worker.write_entry": lambda path, entry: None,
         "pipeline.store.chunks.write_durably": plain_write,
         "pipeline.store.layout.sync_directory": lambda path: None,

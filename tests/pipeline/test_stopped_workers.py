@@ -34,13 +34,13 @@ COMMAND = "import sys; from cli import main; main(sys.argv[1:])"
 HANGING = """
 import sys, time
 from pathlib import Path
-from pipeline.readers import reading
+from pipeline.build import worker
 
 def hash_file(path):
     Path(sys.argv[1]).touch()
     time.sleep(3600)
 
-reading.hash_file = hash_file
+worker.hash_file = hash_file
 from cli import main
 main(sys.argv[2:])
 """
@@ -304,16 +304,23 @@ def runs(process: psutil.Process) -> bool:
 @pytest.mark.parametrize(
     ("moment", "arguments"),
     [
-        ("starting", ("check", "--deep")),
-        ("working", ("build",)),
-        pytest.param("starting", ("build",), marks=pytest.mark.slow),
-        pytest.param("working", ("check", "--deep"), marks=pytest.mark.slow),
+        ("starting", ("check", "--deep", "--workers", "2")),
+        ("working", ("build", "--workers", "2")),
+        pytest.param("starting", ("build", "--workers", "2"), marks=pytest.mark.slow),
+        pytest.param("working", ("check", "--deep", "--workers", "2"), marks=pytest.mark.slow),
+        pytest.param("working", ("verify", "--repair"), marks=pytest.mark.slow),
     ],
 )
 def test_sigterm_ends_a_command_whose_workers_are_stopped(tmp_path, ct_dataset, arguments, moment):
     """Stopped as soon as they appear, or as soon as both hold a source."""
     catalog = ct_dataset(tmp_path, scans=4, size=(192, 192, 80))
-    with command(*arguments, "--workers", "2", "--catalog", str(catalog)) as process:
+    if "--repair" in arguments:
+        (dataset,) = load_catalog(catalog).datasets.values()
+        build(make_plan(dataset, Options(scheduler="sync")), Options(scheduler="sync"))
+        store = open_store(dataset.store)
+        for index in range(len(store.rows)):
+            store.chunk(index).unlink()
+    with command(*arguments, "--catalog", str(catalog)) as process:
 
         def choose() -> list[psutil.Process]:
             workers = workers_of(process)
