@@ -55,7 +55,7 @@ def features(shape):
     frame = keras.Input(shape)
     return keras.Model(frame, keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(frame)))
 """
-ONCE = Settings(model="own_nets:net", epochs=1, batch_size=4)
+ONCE = Settings(model="nets_of_pictures:net", epochs=1, batch_size=4)
 FIVE = Window(length=5, stride=2, labels="last")
 TRAIN, VAL = {"A": "0000111122", "B": "222200b111"}, {"C": "0011122", "D": "aa000000"}
 Trained = Callable[..., Path]
@@ -63,7 +63,8 @@ Trained = Callable[..., Path]
 
 @pytest.fixture(autouse=True)
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "own_nets.py").write_text(MODULE)
+    # Not "own_nets": a module of this name that another test has imported would be taken for it.
+    (tmp_path / "nets_of_pictures.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
 
 
@@ -116,7 +117,9 @@ def test_networks_of_pictures(trained: Trained, settings: Settings) -> None:
         pytest.param(replace(ONCE, model="sononet-2+1d", width=2), id="2+1d"),
         pytest.param(ONCE, id="own"),
         pytest.param(
-            replace(ONCE, model="viptt-net", backbone="own_nets:features", temporal="gru", weights="none"),
+            replace(
+                ONCE, model="viptt-net", backbone="nets_of_pictures:features", temporal="gru", weights="none"
+            ),
             id="viptt-net",
         ),
     ],
@@ -212,7 +215,7 @@ def test_mean_and_deviation_of_the_train_part_are_in_the_network(trained: Traine
 
 
 def test_the_weights_with_the_best_accuracy_are_kept(trained: Trained) -> None:
-    settings = replace(ONCE, model="own_nets:wave", epochs=3, stop_patience=None, best="accuracy")
+    settings = replace(ONCE, model="nets_of_pictures:wave", epochs=3, stop_patience=None, best="accuracy")
     run = trained(settings)
     accuracies = [float(row["val_accuracy"]) for row in history_of(run)]
     assert accuracies[0] == max(accuracies) > accuracies[-1]  # an epoch has five steps

@@ -136,6 +136,10 @@ class Picture:
         return f"{self.source}/{self.position}"
 
     @property
+    def stack(self) -> str:
+        return self.source
+
+    @property
     def volume(self) -> np.ndarray:
         return np.full((1, 2, 2), 100 * ord(self.source) + self.position, np.float32)
 
