@@ -12,6 +12,7 @@ from faults import KILLED, STRUCK, UNSTRUCK
 
 RUNNER = Path(__file__).with_name("faults.py")
 PICTURES = {"sample": "picture", "shape": [1, 16, 16]}
+OTHERS = ("EIO", "EACCES")
 OPERATIONS = 40  # a build of three samples has more than these
 
 
@@ -42,7 +43,9 @@ def test_kill_at_every_file_operation(tmp_path, ct_dataset, recipe):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", ["ENOSPC", "EIO", "EACCES"])
+@pytest.mark.parametrize(
+    "fault", ["ENOSPC", *(pytest.param(name, marks=pytest.mark.chaos) for name in OTHERS)]
+)
 def test_error_at_every_file_operation(tmp_path, ct_dataset, fault):
     results = strike(ct_dataset(tmp_path, scans=3), fault, 1, 1)
     assert len(results) > OPERATIONS

@@ -242,6 +242,8 @@ def test_fault_at_some_file_operations(tmp_path, fault, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", ["kill", "ENOSPC", "EIO", "EACCES"])
+@pytest.mark.parametrize(
+    "fault", ["kill", *(pytest.param(name, marks=pytest.mark.chaos) for name in ("ENOSPC", "EIO", "EACCES"))]
+)
 def test_fault_at_every_file_operation(tmp_path, fault):
     strike(write_volumes(tmp_path, [0, 1, 2]).path, fault, 1, 1)
