@@ -87,22 +87,6 @@ class Ranked:
         return above, steps
 
 
-def auc(truth: NDArray[np.int64], probabilities: Float64) -> Float64:
-    """Area under the ROC curve of each class against all others, (classes,)."""
-    return _each(truth, probabilities, 0)
-
-
-def average_precision(truth: NDArray[np.int64], probabilities: Float64) -> Float64:
-    """Average precision of each class against all others, (classes,)."""
-    return _each(truth, probabilities, 1)
-
-
-def _each(truth: NDArray[np.int64], probabilities: Float64, which: int) -> Float64:
-    once = np.ones((1, len(truth)))
-    ranked = [Ranked(truth == label, score) for label, score in enumerate(probabilities.T)]
-    return np.array([item.areas(once)[which][0] for item in ranked])
-
-
 def reliability(truth: NDArray[np.int64], probabilities: Float64, *, bins: int = BINS) -> Reliability:
     """The reliability curve: bins of equal width over 0 to 1, each open below and closed above."""
     number, confidence, right = _binned(truth, probabilities, bins)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import IntegrityError, inert
+from pipeline.errors import IntegrityError, table_cell
 
 FIRST, GROUP = ("id", "label", "predicted"), "group"
 PLACE = ("stack", "position")
@@ -69,11 +69,13 @@ def table(
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     # The group comes last: scripts that take the classes by position still find them.
-    writer.writerow([*FIRST, *map(inert, classes), GROUP, *(PLACE if places else ())])
+    writer.writerow([*FIRST, *map(table_cell, classes), GROUP, *(PLACE if places else ())])
     for index, (sample, label, row, group) in enumerate(zip(ids, labels, probabilities, groups, strict=True)):
         names = (sample, classes[label], classes[int(row.argmax())])
-        place = (inert(places[index][0]), places[index][1]) if places else ()
-        writer.writerow([*map(inert, names), *(f"{value:.6g}" for value in row), inert(group), *place])
+        place = (table_cell(places[index][0]), places[index][1]) if places else ()
+        writer.writerow(
+            [*map(table_cell, names), *(f"{value:.6g}" for value in row), table_cell(group), *place]
+        )
     return text.getvalue().encode()
 
 
@@ -88,7 +90,7 @@ def read_table(path: Path, classes: Sequence[str]) -> Judged:
 
     Raises IntegrityError if the file is missing or is not such a table.
     """
-    index_of = {inert(name): index for index, name in enumerate(classes)}
+    index_of = {table_cell(name): index for index, name in enumerate(classes)}
     try:
         with path.open(newline="", encoding="utf-8") as file:
             head, *rows = csv.reader(file)

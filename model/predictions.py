@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from pipeline.errors import ConfigError, Problem, inert
+from pipeline.errors import ConfigError, Problem, table_cell
 from pipeline.store import write_durably
 
 
@@ -44,11 +44,11 @@ class Refused(Protocol):
 
 def table(predictions: Iterable[Prediction], classes: Sequence[str]) -> str:
     """CSV: id, predicted class, the probability of each class. Names that look like formulas get a `'`."""
-    # `inert` puts a quote before what a spreadsheet would run as a formula.
-    rows = [["id", "predicted", *map(inert, classes)]]
+    # `table_cell` puts a quote before what a spreadsheet would run as a formula.
+    rows = [["id", "predicted", *map(table_cell, classes)]]
     for item in predictions:
         numbers = [f"{value:.6g}" for value in item.probabilities]
-        rows.append([inert(item.id), inert(classes[item.label]), *numbers])
+        rows.append([table_cell(item.id), table_cell(classes[item.label]), *numbers])
     # Before Python 3.13, csv quotes a CR only where lines end with one.
     has_return = any("\r" in cell for row in rows for cell in row)
     text = io.StringIO(newline="")

@@ -61,11 +61,6 @@ PRESETS = {
 # --- mappings -----------------------------------------------------------------------------------
 
 
-def translation(right: Any, down: Any) -> Any:
-    """Move the content by these pixels (B,)."""
-    return _mapping([[1.0, 0.0, -right], [0.0, 1.0, -down]])
-
-
 def rotation(degrees: Any, height: int, width: int) -> Any:
     """Turn the content counter-clockwise by ``degrees`` (B,) about the centre of the frame."""
     turn = degrees * (np.pi / 180)

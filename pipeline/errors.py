@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from pipeline.codes import Code as Code
-from pipeline.escape import cell_text, printable, table_cell
+from pipeline.escape import printable
+from pipeline.escape import table_cell as table_cell
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,6 @@ def some(names: Sequence[str], word: str) -> str:
     plural = word if len(names) == 1 else f"{word}s"
     shown = ", ".join(names[:5])
     return f"{len(names)} {plural}: {shown}" if len(names) <= 5 else f"{len(names)} {plural}, first {shown}"
-
-
-# The names under which the model package still imports them.
-inert, active = table_cell, cell_text
 
 
 _LINE = re.compile(r"IntegrityError: (?P<where>.+?): (?P<code>[a-z-]+): (?P<reason>.+?) → (?P<remedy>[^\n]+)")

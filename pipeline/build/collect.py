@@ -35,7 +35,7 @@ def collect(plan: Plan, results: list[Result]) -> _Collected:
             item = Quarantined(sample.source, problem or _no_chunk(sample), entry.source_sha256)
             quarantined[sample.source] = item
             continue
-        kept, bad = rows_of(sample, result, flat=plan.dataset.source_type.from_lists)
+        kept, bad = rows_of(sample, result, plan.dataset.source_type)
         rows += [row for row, _ in kept]
         chunks += [chunk for _, chunk in kept]
         for item in bad:  # one without a label has a reason already
@@ -46,9 +46,9 @@ def collect(plan: Plan, results: list[Result]) -> _Collected:
 
 
 def rows_of(
-    sample: Sample, result: Result, *, flat: bool
+    sample: Sample, result: Result, source_type: SourceType
 ) -> tuple[list[tuple[Row, Chunk]], list[Quarantined]]:
-    """The rows of one source with their chunks, and its bad pictures; ``flat`` ids do without the stack's."""
+    """The rows of one source with their chunks, and its bad pictures."""
     entry = result.entry
     row = Row(
         id=sample.id,
@@ -74,7 +74,7 @@ def rows_of(
             problem = picture.problem or Problem(picture.source, "no-label", "it has no label", "give it one")
             bad.append(Quarantined(picture.source, problem, entry.source_sha256))
         else:
-            name = picture.name if flat else f"{sample.id}/{picture.name}"
+            name = source_type.picture_id(sample.id, picture.name)
             kept.append((_row_of(row, picture, name, label), chunk))
             row = replace(row, statistics="{}")  # those of the stack stand in its first row alone
     return kept, bad

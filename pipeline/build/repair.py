@@ -137,7 +137,7 @@ def _made_again(
     problems: list[Problem] = []
     for sample in samples:
         result = by_source[sample.source]
-        kept, _ = rows_of(sample, result, flat=dataset.source_type.from_lists) if result.chunks else ([], [])
+        kept, _ = rows_of(sample, result, dataset.source_type) if result.chunks else ([], [])
         again = {row.id: (row, chunk) for row, chunk in kept}
         for row in (row for row in damaged.values() if sample.id in (row.id, row.stack)):
             found = again.get(row.id)

@@ -112,6 +112,10 @@ class SourceType:
         """What a source's own name ends in, and its id does not."""
         return () if self.folder else self.suffixes
 
+    def picture_id(self, stack: str, name: str) -> str:
+        """The id of a picture, from the id of its stack and its name there; listed slices have their own."""
+        return name if self.from_lists else f"{stack}/{name}"
+
     def files(self, source: Source) -> tuple[Path, ...]:
         """The files of a source, in order. Raises SourceError if its folder cannot be read."""
         if self.from_lists:

@@ -25,16 +25,11 @@ class Found:
     others: tuple[str, ...]
 
 
-def find_sources(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
-    """Sorted paths below a folder, with `/`, of everything whose name has one of the suffixes in any case.
+def find_files(folder: Path, suffixes: tuple[str, ...]) -> Found:
+    """Everything below a folder whose name has one of the suffixes in any case, and all other files.
 
     Names that start with a dot are left out. Linked folders are followed, each folder once.
     """
-    return list(find_files(folder, suffixes).sources)
-
-
-def find_files(folder: Path, suffixes: tuple[str, ...]) -> Found:
-    """What ``find_sources`` finds, and the files that it ignores because their names end otherwise."""
     sources: list[str] = []
     others: list[str] = []
     seen = set()

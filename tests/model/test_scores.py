@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from model.curves import Ranked, auc, average_precision, calibration_error, precision_recall, reliability, roc
+from model.curves import Ranked, calibration_error, precision_recall, reliability, roc
 from model.scores import accuracy, confusion, kappa, macro, percentages, rates, score
 
 NAMES = ("Normal", "Pneumonia", "COVID-19")
@@ -98,11 +98,18 @@ def test_weighted_areas_equal_scikit_learn(seed: int) -> None:
         assert mean == pytest.approx(expected)
 
 
+def areas(positive: np.ndarray, score: np.ndarray) -> tuple[float, float]:
+    """Area under the ROC curve, and average precision, of samples that count alike."""
+    roc_area, precision = Ranked(positive, score).areas(np.ones((1, len(score))))
+    return float(roc_area[0]), float(precision[0])
+
+
 def test_areas_are_those_under_the_curves() -> None:
     truth, probabilities = predictions(40)
     curve = roc(truth == 2, probabilities[:, 2])
     assert curve is not None
-    assert auc(truth, probabilities)[2] == pytest.approx(np.trapezoid(curve.y, curve.x))
+    area, _ = areas(truth == 2, probabilities[:, 2])
+    assert area == pytest.approx(np.trapezoid(curve.y, curve.x))
     curve = precision_recall(truth == 2, probabilities[:, 2])
     assert curve is not None
     assert curve.x[0] == 1
@@ -113,10 +120,10 @@ def test_areas_are_those_under_the_curves() -> None:
 def test_an_area_worked_out_by_hand() -> None:
     """Positives 0.9 and 0.4, negatives 0.4 and 0.1: of four pairs three are in order, one is even."""
     truth, positive = np.array([1, 1, 0, 0]), np.array([0.9, 0.4, 0.4, 0.1])
-    probabilities = np.stack([1 - positive, positive], axis=1)
-    np.testing.assert_allclose(auc(truth, probabilities), 3.5 / 4)
     # Precision 1 at half of the recall, 2/3 at all of it; the class of the negatives mirrors it.
-    np.testing.assert_allclose(average_precision(truth, probabilities), 0.5 * 1 + 0.5 * 2 / 3)
+    expected = [3.5 / 4, 0.5 * 1 + 0.5 * 2 / 3]
+    np.testing.assert_allclose(areas(truth == 1, positive), expected)
+    np.testing.assert_allclose(areas(truth == 0, 1 - positive), expected)
 
 
 def test_calibration_worked_out_by_hand() -> None:

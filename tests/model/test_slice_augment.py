@@ -19,7 +19,6 @@ from model.slice_augment import (
     moved,
     rotation,
     shear,
-    translation,
 )
 from pipeline.errors import ConfigError
 
@@ -46,9 +45,9 @@ def turned_in_three_steps(image: Array, box: NDArray, degrees: float) -> Array:
     height, width = image.shape
     right, down = (width / 2 - (box[0] + box[2]) / 2, height / 2 - (box[1] + box[3]) / 2)
     steps = (
-        translation(one(right), one(down)),
+        crop(one(-right), one(-down), one(width - right), one(height - down), height, width),
         rotation(one(degrees), height, width),
-        translation(one(-right), one(-down)),
+        crop(one(right), one(down), one(width + right), one(height + down), height, width),
     )
     for step in steps:
         image = np.floor(applied(image, step))
@@ -102,7 +101,9 @@ def test_flips_are_those_of_numpy(size: tuple[int, int]) -> None:
     image = smooth(*size)
     np.testing.assert_allclose(applied(image, flip(one(1), one(0), *size)), image[:, ::-1], atol=1e-5)
     np.testing.assert_allclose(applied(image, flip(one(0), one(1), *size)), image[::-1], atol=1e-5)
-    np.testing.assert_array_equal(applied(image, translation(one(0), one(0))), image)
+    height, width = size
+    whole = crop(one(0), one(0), one(width), one(height), height, width)
+    np.testing.assert_array_equal(applied(image, whole), image)
 
 
 def test_rotation_is_that_of_scipy() -> None:

@@ -10,7 +10,7 @@ from pipeline.catalog import load_catalog
 from pipeline.errors import ConfigError
 from pipeline.escape import printable
 from pipeline.sources import list_samples
-from pipeline.sources.discover import find_sources
+from pipeline.sources.discover import find_files
 
 pytestmark = pytest.mark.unit
 
@@ -314,12 +314,12 @@ def test_suffixes_in_any_letter_case(dataset):
 
 def test_hidden_files_and_folders_are_left_out(dataset, tmp_path):
     dataset(["a.nii", "._a.nii", ".hidden/b.nii", ".nii", "sub/.c.nii", "sub/d.nii"])
-    assert find_sources(tmp_path / "raw", (".nii.gz", ".nii")) == ["a.nii", "sub/d.nii"]
+    assert list(find_files(tmp_path / "raw", (".nii.gz", ".nii")).sources) == ["a.nii", "sub/d.nii"]
 
 
 def test_a_folder_with_a_sources_name_is_listed_for_the_reader_to_refuse(dataset, tmp_path):
     dataset(["a.nii/inner.nii", "b.nii"])
-    assert find_sources(tmp_path / "raw", (".nii",)) == ["a.nii", "b.nii"]
+    assert list(find_files(tmp_path / "raw", (".nii",)).sources) == ["a.nii", "b.nii"]
 
 
 @pytest.mark.timeout(20)
@@ -333,7 +333,7 @@ def test_linked_folders_and_loops(dataset, tmp_path):
     (raw / "self").symlink_to("self")
     (raw / "self.nii").symlink_to("self.nii")
     (raw / "file.nii").symlink_to(tmp_path / "elsewhere/b.nii")
-    assert find_sources(raw, (".nii",)) == ["file.nii", "one/a.nii", "self.nii", "two/b.nii"]
+    assert list(find_files(raw, (".nii",)).sources) == ["file.nii", "one/a.nii", "self.nii", "two/b.nii"]
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -343,7 +343,7 @@ def test_a_folder_under_two_names_is_found_under_the_first(dataset, tmp_path, se
     for name in names:
         if name != names[seed]:
             (tmp_path / "raw" / name).symlink_to(names[seed])
-    assert find_sources(tmp_path / "raw", (".nii",)) == [f"{min(names)}/a.nii"]
+    assert list(find_files(tmp_path / "raw", (".nii",)).sources) == [f"{min(names)}/a.nii"]
 
 
 # --- labels from paths --------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.readers import nifti, video
-from pipeline.sources.discover import find_sources
+from pipeline.sources.discover import find_files
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.avi"])
@@ -25,5 +25,5 @@ def test_a_folder_that_may_not_be_read_is_not_skipped(as_nobody):
         (folder / "a.nii").touch()
         (folder / "closed").mkdir(mode=0)
 
-    said = as_nobody(prepare, lambda folder: find_sources(folder, (".nii",)))
+    said = as_nobody(prepare, lambda folder: find_files(folder, (".nii",)))
     assert "closed: unreadable: Permission denied → " in said
