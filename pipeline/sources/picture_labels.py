@@ -6,10 +6,11 @@ Each picture has a label of its own; a sample that is a whole stack needs one th
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from pipeline.catalog.schema import Dataset, ListLabels, PictureLabels, TableLabels
-from pipeline.covidx import Slice, parse_list, patient_and_scan, unknown_names
+from pipeline.covidx import Slice, parse_list, patient_and_scan, shared_patients, unknown_names
 from pipeline.errors import Code, ConfigError, Problem, SourceError, some
 from pipeline.frames_tree import frame_numbers, natural_key, series_and_number
 from pipeline.nearest import nearest
@@ -95,38 +96,34 @@ def _read_label(dataset: Dataset, file: Path) -> int | Problem:
 
 def list_slices(dataset: Dataset) -> Listing:
     """One sample for each scan of the lists. Raises ConfigError with all faults of all lists."""
-    assert isinstance(dataset.labels, ListLabels)
+    lists = _parsed_lists(dataset)
     scans: defaultdict[str, list[Slice]] = defaultdict(list)
-    problems: list[Problem] = []
-    for item in _all_slices(dataset, dataset.labels, problems):
+    for item in chain.from_iterable(lists.values()):
         scans[scan_of(item.file)].append(item)
-    problems += _same_ids(dataset, scans)
-    if problems:
-        raise ConfigError(*problems)
-    return _listing_of(dataset, scans)
+    files = {part: [item.file for item in slices] for part, slices in lists.items()}
+    warnings = (*_unknown_forms(dataset, files), *_shared_patients(dataset, files))
+    return replace(_listing_of(dataset, scans), warnings=warnings)
 
 
-def _same_ids(dataset: Dataset, scans: Mapping[str, Sequence[Slice]]) -> Iterator[Problem]:
+def split_of_lists(dataset: Dataset) -> dict[str, tuple[str, ...]]:
+    """The ids of each split's list: names without suffix, or those of their scans. Raises ConfigError."""
+    whole = dataset.recipe.sample == "stack"
+    return {
+        part: tuple(
+            dict.fromkeys(scan_of(item.file) if whole else PurePosixPath(item.file).stem for item in slices)
+        )
+        for part, slices in _parsed_lists(dataset).items()
+    }
+
+
+def _same_ids(dataset: Dataset, lists: Mapping[str, Sequence[Slice]]) -> Iterator[Problem]:
     """Slices that differ by their suffix only: their ids would be the same."""
-    files = {item.file for slices in scans.values() for item in slices}
+    files = {item.file for slices in lists.values() for item in slices}
     stems = Counter(PurePosixPath(file).stem for file in files)
     for stem, count in stems.items():
         if count > 1:
             reason = f"{count} files are called {stem}"
             yield Problem(str(dataset.path), Code.AMBIGUOUS_ID, reason, "rename or remove all but one")
-
-
-def split_of_lists(dataset: Dataset) -> dict[str, tuple[str, ...]]:
-    """The ids of each split's list: names without suffix, or those of their scans. Raises ConfigError."""
-    assert isinstance(dataset.labels, ListLabels)
-    whole = dataset.recipe.sample == "stack"
-    lists: dict[str, tuple[str, ...]] = {}
-    for part, file in dataset.labels.lists.items():
-        slices = parse_list(read_text(file, key="labels"), where=str(file), classes=len(dataset.classes))
-        names = (item.file for item in slices)
-        ids = (scan_of(name) if whole else PurePosixPath(name).stem for name in names)
-        lists[part] = tuple(dict.fromkeys(ids))
-    return lists
 
 
 def scan_of(file: str) -> str:
@@ -140,10 +137,13 @@ def _patient_and_scan(file: str) -> tuple[str, str]:
     return patient_and_scan(file) or (series, series)
 
 
-def _all_slices(dataset: Dataset, labels: ListLabels, problems: list[Problem]) -> Iterator[Slice]:
-    """The slices of all lists; faults go to ``problems``."""
+def _parsed_lists(dataset: Dataset) -> dict[str, tuple[Slice, ...]]:
+    """The slices of each list. Raises ConfigError with all faults of all lists."""
+    assert isinstance(dataset.labels, ListLabels), "the catalog lets only slices have lists"
+    lists: dict[str, tuple[Slice, ...]] = {}
+    problems: list[Problem] = []
     first_list: dict[str, Path] = {}
-    for file in labels.lists.values():
+    for part, file in dataset.labels.lists.items():
         try:
             slices = parse_list(read_text(file, key="labels"), where=str(file), classes=len(dataset.classes))
         except ConfigError as error:
@@ -153,7 +153,11 @@ def _all_slices(dataset: Dataset, labels: ListLabels, problems: list[Problem]) -
         if twice:
             reason = f"{some(twice, 'slice')} also in {first_list[twice[0]].name}"
             problems.append(Problem(str(file), Code.LIST_OVERLAP, reason, "keep each slice in one list"))
-        yield from slices
+        lists[part] = slices
+    problems += _same_ids(dataset, lists)
+    if problems:
+        raise ConfigError(*problems)
+    return lists
 
 
 def _listing_of(dataset: Dataset, scans: Mapping[str, list[Slice]]) -> Listing:
@@ -171,12 +175,18 @@ def _listing_of(dataset: Dataset, scans: Mapping[str, list[Slice]]) -> Listing:
             patient, _ = _patient_and_scan(kept[0].file)
             made = Sample(scan, 0, patient, scan, dataset.path, "", listed, labels)
             _sort(dataset, made, samples, quarantined)
-    files = [item.file for slices in scans.values() for item in slices]
-    return Listing(tuple(samples), tuple(quarantined), warnings=tuple(_unknown_forms(dataset, files)))
+    return Listing(tuple(samples), tuple(quarantined))
 
 
-def _unknown_forms(dataset: Dataset, files: Sequence[str]) -> Iterator[Problem]:
-    unknown = unknown_names(files)
+def _shared_patients(dataset: Dataset, files: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    shared = list(shared_patients(files))
+    if shared:
+        reason = f"{some(shared, 'patient')} in several lists: as they are given, the splits leak"
+        yield Problem(str(dataset.path), Code.GROUP_LEAK, reason, "list each patient once")
+
+
+def _unknown_forms(dataset: Dataset, files: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    unknown = unknown_names(chain.from_iterable(files.values()))
     if unknown:
         reason = f"{some(unknown, 'name')}: of none of COVIDx-CT's forms; what stands before the number is"
         reason += " taken for the scan, and for the patient"

@@ -7,7 +7,6 @@ SHA-256, or its CRC-32C from the store's table.
 
 import hashlib
 import os
-import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,7 +80,7 @@ def describe_chunk(path: Path, name: str) -> str:
     return f"{path} (sample {name})"
 
 
-def read_whole(chunk: Chunk, volume: NDArray[Any], where: str) -> bytes:
+def read_whole(chunk: Chunk, volume: NDArray[Any], where: str) -> int:
     """Fill ``volume`` with the bytes of a chunk; return their CRC-32C, computed and equal to the file's."""
     crc = bytearray(CRC_BYTES + chunk.alone)  # with room for one byte that should not be there
     try:
@@ -98,11 +97,11 @@ def read_whole(chunk: Chunk, volume: NDArray[Any], where: str) -> bytes:
     if size != volume.nbytes + CRC_BYTES:
         reason = f"{whole} bytes instead of {volume.nbytes + CRC_BYTES}"
         raise IntegrityError.of(where, "chunk-size", reason, REBUILD)
-    stored = bytes(crc[:CRC_BYTES])
+    value = checksum(volume)
     # Cheaper than SHA-256, and so checked first where both are.
-    if stored != crc_of(volume):
+    if value != int.from_bytes(crc[:CRC_BYTES], "little"):
         raise IntegrityError.of(where, "chunk-checksum", "its bytes have changed", REBUILD)
-    return stored
+    return value
 
 
 def _read_at(descriptor: int, volume: NDArray[Any], rest: bytearray, start: int) -> int:
@@ -132,12 +131,7 @@ def checksum(payload: bytes | NDArray[Any]) -> int:
 
 def crc_of(payload: bytes | NDArray[Any]) -> bytes:
     """The CRC-32C of some bytes, as the four bytes that follow them."""
-    return packed_checksum(checksum(payload))
-
-
-def packed_checksum(value: int) -> bytes:
-    """A CRC-32C as the four bytes that a chunk ends with."""
-    return struct.pack("<I", value)
+    return checksum(payload).to_bytes(CRC_BYTES, "little")
 
 
 def checksum_of(chunk: Chunk, volume_bytes: int) -> int:

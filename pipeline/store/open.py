@@ -15,7 +15,7 @@ from zarr.storage import LocalStore
 
 from pipeline.errors import IntegrityError, Problem
 from pipeline.files import file_sha256
-from pipeline.store.chunks import Chunk, describe_chunk, packed_checksum, read_chunk, read_whole, swapped
+from pipeline.store.chunks import Chunk, describe_chunk, read_chunk, read_whole, swapped
 from pipeline.store.format import (
     BESIDE_DIGEST,
     CHECKSUMS,
@@ -100,7 +100,7 @@ class Store:
 
     def _fill(self, index: int, volume: NDArray[Any]) -> None:
         where = describe_chunk(self.chunk(index), self.rows[index].id)
-        if read_whole(self.chunk_at(index), volume, where) != packed_checksum(self.checksums[index]):
+        if read_whole(self.chunk_at(index), volume, where) != self.checksums[index]:
             raise swapped(where)
 
     @cached_property

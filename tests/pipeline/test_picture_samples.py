@@ -431,6 +431,9 @@ def test_a_patient_in_two_lists_is_a_leak(tmp_path):
         write_picture(tmp_path / "png" / name, noise(77, len(part)))
         with (tmp_path / f"{part}.txt").open("a", encoding="utf-8") as file:
             file.write(f"{name} 1 0 0 5 5\n")
+    (warning,) = list_samples(dataset).warnings  # known before anything is built
+    assert warning.code == "group-leak"
+    assert "NCP_77" in warning.reason
     run(dataset)
     split_of(dataset)
     (update,) = plan_updates([dataset], Request(check=True))
