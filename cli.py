@@ -20,7 +20,8 @@ try:
 
     for package in (model, pipeline):
         if Path(str(package.__file__)).resolve().parents[1] != Path(__file__).resolve().parent:
-            raise ImportError(f"'{package.__name__}' is another program's: {package.__file__}")
+            message = f"'{package.__name__}' is another program's: {package.__file__}"
+            raise ImportError(message, name=package.__name__)
     from model.config_file import given_settings, shown
     from model.framework import load_framework
     from model.options import settings_options
@@ -28,6 +29,8 @@ try:
     from pipeline import __version__, console
     from pipeline import options as shared
 except ImportError as error:
+    if str(error.name).split(".")[0] not in ("model", "pipeline"):
+        raise
     print(f"viptt: foreign-package: {error} → give viptt an environment of its own", file=sys.stderr)
     sys.exit(2)
 
@@ -47,7 +50,7 @@ HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.version_option(__version__, prog_name="viptt")
 @console.common
 def main() -> None:
-    """Turn CT scans and videos into cached tensors, split them, and train ViPTT-Net on them.
+    """Turn CT scans, videos and pictures into cached tensors, split them, and train networks on them.
 
     DATASET names entries of the catalog; none means all.
     """

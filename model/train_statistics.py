@@ -14,9 +14,11 @@ import numpy as np
 
 from model.stream import Samples, scaled
 from pipeline.errors import ResourceError
-from pipeline.store import write_durably
+from pipeline.store import statistics_of, write_durably
 
 PICTURES_AT_ONCE = 64
+MEASURED = ("mean", "deviation")
+KEYS = {"format", "store_digest", "split_digest", "part", "frames", *MEASURED}
 Say = Callable[[str], None]
 
 
@@ -27,7 +29,7 @@ def train_statistics(
 
     Raises IntegrityError if a picture is damaged.
     """
-    path = split_file.with_name(f"{split_file.name.removesuffix('.json')}.statistics.json")
+    path = statistics_of(split_file)
     belongs_to = {
         "format": 1,
         "store_digest": samples.store.digest,
@@ -35,11 +37,14 @@ def train_statistics(
         "part": samples.name,
         "frames": frames,
     }
-    known = _read(path, belongs_to)
-    if known:
-        return known
+    known = _read(path)
+    if {name: known.get(name) for name in belongs_to} == belongs_to:
+        return float(known["mean"]), float(known["deviation"])
     say(f"measuring mean and deviation of {len(samples.rows)} pictures of {samples.name!r}")
     mean, deviation = measure(samples)
+    if not known and path.exists():
+        say(f"warning: {path} is no file of statistics: kept; they are measured again next time")
+        return mean, deviation
     document = {**belongs_to, "mean": mean, "deviation": deviation}
     try:
         write_durably(path, (json.dumps(document, indent=2) + "\n").encode())
@@ -64,12 +69,11 @@ def measure(samples: Samples) -> tuple[float, float]:
     return float(means.mean()), float(np.sqrt(variances.mean() + means.var()))
 
 
-def _read(path: Path, belongs_to: dict[str, Any]) -> tuple[float, float] | None:
-    """What is known; nothing if the file is missing, cannot be read, or belongs to other samples."""
+def _read(path: Path) -> dict[str, Any]:
+    """The statistics of a file; nothing if it is missing, cannot be read, or holds something else."""
     try:
         document = json.loads(path.read_bytes())
-        if {name: document.get(name) for name in belongs_to} != belongs_to:
-            return None
-        return float(document["mean"]), float(document["deviation"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+    except (OSError, ValueError, RecursionError):
+        return {}
+    ours = isinstance(document, dict) and set(document) == KEYS
+    return document if ours and all(isinstance(document[name], float) for name in MEASURED) else {}

@@ -73,7 +73,7 @@ class Code(StrEnum):
     FOREIGN_PACKAGE = (
         "foreign-package",
         (2,),
-        "another program's package `pipeline` or `model` hides that of viptt, or a library is missing",
+        "another program's package `pipeline` or `model` hides that of viptt",
     )
     FOREIGN_STORE = ("foreign-store", (4,), "a Zarr group that viptt did not make")
     FORMAT_CHANGE = ("format-change", (3,), "the frames of a video change their size or format")

@@ -69,6 +69,13 @@ def test_a_foreign_package_is_named_in_one_line(tmp_path, name, form) -> None:
     assert "environment of its own" in line
 
 
+def test_a_missing_library_is_named_as_such(tmp_path) -> None:
+    (tmp_path / "model.py").write_text("import colours\n")
+    result = run([sys.executable, "-c", "from cli import main; main()", "status"], tmp_path, ROOT)
+    assert result.returncode == 1
+    assert result.stderr.endswith("ModuleNotFoundError: No module named 'colours'\n")
+
+
 def run(command: list[str], *path: Path) -> subprocess.CompletedProcess[str]:
     """A command in another folder, with these folders searched first for modules."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, path)), "PYTHONSAFEPATH": "1"}

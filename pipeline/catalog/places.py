@@ -12,7 +12,7 @@ from typing import Literal
 
 from pipeline.catalog.schema import Catalog, Dataset
 from pipeline.errors import Code, ConfigError, Problem
-from pipeline.store import features_of
+from pipeline.store import features_of, statistics_of
 
 REMEDY = "give each a place of its own"
 
@@ -70,7 +70,8 @@ def _dataset_places(dataset: Dataset) -> Iterator[Place]:
     yield Place(f"{name}.path", "sources", dataset.path, dataset.source_type.suffixes)
     for key, path in dataset.read_files.items():
         yield Place(f"{name}.{key}", "read", path)
-    yield Place(f"{name}.split.file", "file", dataset.split.file)
+    for file in (dataset.split.file, statistics_of(dataset.split.file)):
+        yield Place(f"{name}.split.file", "file", file)
     yield Place(f"{name}.store", "store", store)
     # The quarantine lies beside the path as it is written, all else beside what a link leads to.
     real = Path(os.path.realpath(store))

@@ -13,6 +13,7 @@ from pipeline.store.format import (
     digest_of,
     features_of,
     small_names,
+    statistics_of,
 )
 from pipeline.store.layout import write_store
 from pipeline.store.open import Store, open_store
@@ -36,6 +37,7 @@ __all__ = [
     "open_store",
     "read_chunk",
     "small_names",
+    "statistics_of",
     "sync_directory",
     "write_chunk",
     "write_chunks",

@@ -188,6 +188,11 @@ def features_of(store: Path) -> Path:
     return store.with_name(f"{store.name.removesuffix('.zarr')}.{FEATURES}.zarr")
 
 
+def statistics_of(split_file: Path) -> Path:
+    """Where the mean and deviation of a train part lie: beside the file of its split."""
+    return split_file.with_name(f"{split_file.name.removesuffix('.json')}.statistics.json")
+
+
 def digest_of(recipe: Json, classes: Sequence[str], rows: Iterable[Row]) -> str:
     """``sha256:…`` over recipe, classes and every row; what a split is bound to."""
     hasher = hashlib.sha256(canonical_json({"classes": list(classes), "recipe": recipe}))

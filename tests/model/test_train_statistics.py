@@ -43,18 +43,25 @@ def test_they_are_measured_once(part: tuple[Samples, Path]) -> None:
     assert (kept["mean"], kept["deviation"]) == first
 
 
-@pytest.mark.parametrize("change", ["split", "frames", "damage"])
+@pytest.mark.parametrize("change", ["split", "frames"])
 def test_those_of_other_samples_are_not_used(part: tuple[Samples, Path], change: str) -> None:
     samples, split = part
     said: list[str] = []
     train_statistics(samples, split, "sha256:1", frames="all", say=said.append)
-    if change == "damage":
-        split.with_name("split.statistics.json").write_text("{")
-    digest, frames = {"split": ("sha256:2", "all"), "frames": ("sha256:1", "selected")}.get(
-        change, ("sha256:1", "all")
-    )
+    digest, frames = {"split": ("sha256:2", "all"), "frames": ("sha256:1", "selected")}[change]
     train_statistics(samples, split, digest, frames=frames, say=said.append)
     assert len(said) == 2
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"mean": 0.5, "deviation": 0.1}', "notes of mine"])
+def test_a_file_of_another_kind_is_kept(part: tuple[Samples, Path], content: str) -> None:
+    samples, split = part
+    there = split.with_name("split.statistics.json")
+    there.write_text(content)
+    said: list[str] = []
+    assert train_statistics(samples, split, "sha256:1", frames="all", say=said.append) == measure(samples)
+    assert there.read_text() == content
+    assert "is no file of statistics: kept" in said[1]
 
 
 def test_a_damaged_picture_is_named(part: tuple[Samples, Path]) -> None:
