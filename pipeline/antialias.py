@@ -16,6 +16,7 @@ Source: Pillow's documentation, "Filters"; K. Turkowski, "Filters for common res
 Gems, 1990.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 from itertools import pairwise
 
@@ -54,20 +55,34 @@ def resize_antialias(images: NDArray[np.uint8], shape: tuple[int, int]) -> NDArr
     return resized
 
 
-def resize_antialias_float(images: NDArray[np.generic], shape: tuple[int, int]) -> NDArray[np.float32]:
+def resize_antialias_float(
+    images: NDArray[np.generic], shape: tuple[int, int], *, columns_first: bool = False
+) -> NDArray[np.float32]:
     """Resize pictures of any real values (n, height, width) to float32 of ``shape``, in the same units.
 
-    Raises ValueError if there are not three axes with at least one pixel a picture, or the target has no
-    pixels.
+    torchvision resamples ``columns_first``. That is slower, and matters where results are rounded to gray
+    levels: it decides ties. Raises ValueError if there are not three axes with at least one pixel a
+    picture, or the target has no pixels.
     """
     _check(images, shape)
     resized = np.empty((len(images), *shape), np.float32)
     columns, rows = _plan(images, shape, quantised=False)
-    lines = np.empty((images.shape[1], shape[1]), np.float32)
     for image, out in zip(images, resized, strict=True):
-        multiply_columns(columns, image.astype(np.float32), lines)
-        multiply_rows(rows, lines, out)
+        if columns_first:
+            lines = np.empty((len(image), shape[1]), np.float32)
+            multiply_columns(columns, image.astype(np.float32), lines)
+            multiply_rows(rows, lines, out)
+        else:
+            multiply_columns(columns, _rows_of(image, rows, shape[0]), out)
     return resized
+
+
+def _rows_of(image: NDArray[np.generic], blocks: Iterable[Block], height: int) -> NDArray[np.float32]:
+    """The rows resampled: (height, width). The whole picture as float32 would not stay in the cache."""
+    out = np.empty((height, image.shape[1]), np.float32)
+    for block in blocks:
+        np.matmul(block.weights, image[block.inputs].astype(np.float32), out=out[block.out])
+    return out
 
 
 @lru_cache(maxsize=64)

@@ -25,11 +25,6 @@ def write_durably(path: Path, *parts: bytes) -> None:
     _write(path, parts, durable=True)
 
 
-def write_parts(path: Path, parts: Iterable[bytes]) -> None:
-    """As ``write_durably``, with parts that are made meanwhile. Raises what making them raises, too."""
-    _write(path, parts, durable=True)
-
-
 def write_whole(path: Path, *parts: bytes) -> None:
     """Write a file that is whole when it appears, also to a program that comes after a kill.
 
@@ -37,6 +32,14 @@ def write_whole(path: Path, *parts: bytes) -> None:
     Raises ResourceError as above.
     """
     _write(path, parts, durable=False)
+
+
+def write_parts(path: Path, parts: Iterable[bytes], *, durable: bool) -> None:
+    """As ``write_durably`` or ``write_whole``, with parts that are made meanwhile.
+
+    Raises what making them raises, too.
+    """
+    _write(path, parts, durable=durable)
 
 
 def _write(path: Path, parts: Iterable[bytes], *, durable: bool) -> None:

@@ -18,7 +18,7 @@ SIZE = (256, 256)
 
 def read_picture(frame: NDArray[np.uint8]) -> Float32:
     """One frame for the two-dimensional networks, (256, 256): resized in colour, rounded, then gray."""
-    channels = resize_antialias_float(np.moveaxis(frame, -1, 0), SIZE)
+    channels = resize_antialias_float(np.moveaxis(frame, -1, 0), SIZE, columns_first=True)
     colours = np.rint(channels).astype(np.uint8)
     return divide_by_maximum(truncated_gray(np.moveaxis(colours, 0, -1)) / np.float32(255))
 
@@ -26,4 +26,4 @@ def read_picture(frame: NDArray[np.uint8]) -> Float32:
 def read_clip(frames: NDArray[np.uint8]) -> Float32:
     """The frames (n, height, width, 3) of a clip, (n, 256, 256): gray, then resized without rounding."""
     gray = truncated_gray(frames) / np.float32(255)
-    return divide_by_maximum(resize_antialias_float(gray, SIZE))
+    return divide_by_maximum(resize_antialias_float(gray, SIZE, columns_first=True))

@@ -30,15 +30,20 @@ class Chunk(NamedTuple):
 
 def write_chunk(path: Path, volume: NDArray[Any]) -> str:
     """Write one volume as a chunk file that appears whole or not at all; return its SHA-256."""
-    (sha256,) = write_chunks(path, [volume])
+    (sha256,) = _write(path, [volume], durable=True)
     return sha256
 
 
 def write_chunks(path: Path, volumes: Iterable[NDArray[Any]]) -> list[str]:
     """Write volumes, one chunk after the other, to a file that appears whole or not at all; their SHA-256.
 
-    No more than one of the volumes is held at a time.
+    No more than one of the volumes is held at a time. The file may be damaged when the machine loses its
+    power: from there, chunks are proven and copied, never linked.
     """
+    return _write(path, volumes, durable=False)
+
+
+def _write(path: Path, volumes: Iterable[NDArray[Any]], *, durable: bool) -> list[str]:
     hashes = []
 
     def parts() -> Iterator[bytes]:
@@ -49,7 +54,7 @@ def write_chunks(path: Path, volumes: Iterable[NDArray[Any]]) -> list[str]:
             yield payload
             yield crc_of(payload)
 
-    write_parts(path, parts())
+    write_parts(path, parts(), durable=durable)
     return hashes
 
 

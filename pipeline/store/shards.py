@@ -28,10 +28,10 @@ def put_file(chunks: Sequence[Chunk], target: Path, header: Header) -> None:
 
     A file that holds just these chunks already is linked, not copied. Raises ResourceError.
     """
-    if header.per_file == 1 or _is_their_shard(chunks, header):
+    if _is_their_file(chunks, header):
         link_file(chunks[0].file, target)
     else:
-        write_parts(target, _parts(chunks, header))
+        write_parts(target, _parts(chunks, header), durable=True)
 
 
 def shard_index(count: int, header: Header) -> bytes:
@@ -66,8 +66,10 @@ def link_file(source: Path, target: Path) -> None:
         sync_directory(target)
 
 
-def _is_their_shard(chunks: Sequence[Chunk], header: Header) -> bool:
-    """Whether these chunks are all that is in one shard of an earlier store, in this order."""
+def _is_their_file(chunks: Sequence[Chunk], header: Header) -> bool:
+    """Whether these chunks are all that is in one file, in this order: one chunk, or an earlier shard."""
+    if header.per_file == 1:
+        return chunks[0].alone
     file = chunks[0].file
     expected = (Chunk(file, index * header.chunk_bytes, alone=False) for index in range(len(chunks)))
     if any(chunk != wanted for chunk, wanted in zip(chunks, expected, strict=True)):
@@ -80,7 +82,8 @@ def _parts(chunks: Sequence[Chunk], header: Header) -> Iterator[bytes]:
         with file.open("rb", buffering=0) as opened:
             for start, size in _runs([chunk.start for chunk in found], header.chunk_bytes):
                 yield from _pieces(opened.fileno(), start, size)
-    yield shard_index(len(chunks), header)
+    if header.per_file > 1:
+        yield shard_index(len(chunks), header)
 
 
 def _runs(starts: Sequence[int], size: int) -> Iterator[tuple[int, int]]:

@@ -190,6 +190,19 @@ def test_other_programs_read_the_shards(tmp_path, small_shards):
     np.testing.assert_array_equal(store.read_batch([39, 0, 7]), expected[[39, 0, 7]])
 
 
+def test_large_pictures_have_a_file_each(tmp_path, monkeypatch):
+    together = built(frames_dataset(tmp_path / "together", videos=2))
+    monkeypatch.setattr("pipeline.store.format.SHARD_BYTES", 12 * 16 * 2)
+    store = built(frames_dataset(tmp_path / "apart", videos=2))
+    assert (together.header.per_file > 1, store.header.per_file) == (True, 1)
+    assert not verify(store.path).damaged
+    for index in range(len(together.rows)):
+        np.testing.assert_array_equal(store.read(index), together.read(index))
+    # A build that finds all of them again links their files.
+    run(frames_dataset(tmp_path / "apart", videos=2))
+    assert not verify(store.path).damaged
+
+
 def test_pictures_lie_in_few_files(tmp_path, small_shards):
     store = built(frames_dataset(tmp_path))
     assert sorted(path.name for path in (store.path / "volume").iterdir()) == [
