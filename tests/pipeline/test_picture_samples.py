@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorstore
+import xarray
 import zarr
 from numpy.typing import NDArray
 from PIL import Image
@@ -188,6 +190,11 @@ def test_other_programs_read_the_shards(tmp_path, small_shards):
     expected = np.stack([store.read(index) for index in range(40)])
     np.testing.assert_array_equal(array[:], expected)
     np.testing.assert_array_equal(store.read_batch([39, 0, 7]), expected[[39, 0, 7]])
+    with xarray.open_zarr(store.path, consolidated=False) as dataset:
+        np.testing.assert_array_equal(dataset["volume"].values, expected)
+        assert dataset["position"].values.tolist() == [row.position for row in store.rows]
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(store.path / "volume")}}
+    np.testing.assert_array_equal(tensorstore.open(spec).result().read().result(), expected)
 
 
 def test_large_pictures_have_a_file_each(tmp_path, monkeypatch):
