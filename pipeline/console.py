@@ -7,7 +7,6 @@ import json
 import math
 import os
 import re
-import signal
 import sys
 import time
 from collections import defaultdict
@@ -16,17 +15,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from pipeline.errors import Code, ConfigError, Problem, ResourceError, VipttError
 from pipeline.escape import printable, printable_json
+from pipeline.signals import ending_by_signals
 
 PLAIN_PROGRESS_SECONDS = 5.0
 SHOWN_WARNINGS = 10
 FEW_ALIKE = 5
 STDERR = 2
+INTERRUPTED = "interrupted: run the same command again to go on"
 Command = TypeVar("Command", bound=Callable[..., Any])
 Report = Callable[[int], None]
 
@@ -53,14 +54,14 @@ class Commands(click.Group):
         chosen = kwargs.setdefault("obj", Settings())
         kwargs["standalone_mode"] = False
         _open_standard_descriptors()
-        with _ending_by_signals() as received:
+        with ending_by_signals(INTERRUPTED) as received:
             try:
                 code = super().main(*args, **kwargs)
             except Exception as error:  # noqa: BLE001 - printed as one line, or raised again by --debug
                 arguments = kwargs.get("args") or next(iter(args), None) or sys.argv
                 code = None if received else _report_error(error, chosen, arguments)
         if received:
-            _message("interrupted: run the same command again to go on")
+            _message(INTERRUPTED)
             sys.exit(128 + received[0])
         sys.exit(code if isinstance(code, int) else 0)
 
@@ -83,28 +84,6 @@ def _open_standard_descriptors() -> None:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
     sys.stderr = sys.stderr or open(STDERR, "w", closefd=False)  # noqa: SIM115 - progress needs one
-
-
-@contextmanager
-def _ending_by_signals() -> Iterator[list[int]]:
-    """End the block at SIGINT or SIGTERM; yields the list of signals received.
-
-    A library that is interrupted while it holds a lock may raise an error about the lock. The caller
-    ignores all errors after a signal for that reason.
-    """
-    received: list[int] = []
-
-    def end(number: int, frame: object) -> NoReturn:
-        received.append(number)
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with suppress(KeyboardInterrupt):
-            yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _report_error(error: Exception, chosen: Settings, arguments: Sequence[str]) -> int:

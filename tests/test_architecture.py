@@ -65,7 +65,7 @@ HOMES = {
 # The rooms of the pipeline, each with what it may import of the others: arrows point down.
 ARRAYS = {"antialias", "banded", "crop", "depth", "gray", "half", "select", "siz", "ssim", "statistics"}
 PRESETS = {"preset_2021", "preset_covidnet_ct_id", "preset_sononet"}
-GROUND = {"codes", "errors", "escape", "files", "nearest", "yaml_nodes"}
+GROUND = {"codes", "errors", "escape", "files", "nearest", "signals", "yaml_nodes"}
 BELOW = {
     **dict.fromkeys(ARRAYS, ARRAYS),
     **dict.fromkeys(GROUND, GROUND),

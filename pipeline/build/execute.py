@@ -17,8 +17,9 @@ from pipeline.build.jobs import Job, Outcome, WorkerLostError
 from pipeline.build.options import Options
 from pipeline.build.pools import Pool, open_pool
 from pipeline.build.read_ahead import read_ahead
-from pipeline.build.watchdog import TRIES, cause_of_end, crash, explained, signals_later
+from pipeline.build.watchdog import TRIES, cause_of_end, crash, explained
 from pipeline.errors import Problem
+from pipeline.signals import signals_later
 
 TICK_SECONDS = 0.1
 MAX_UNANSWERED = 20  # times that a job may be lost with a worker that did not end over it

@@ -11,8 +11,7 @@ import re
 import resource
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -20,9 +19,9 @@ from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
 from pipeline.errors import Problem, ResourceError
+from pipeline.signals import STOPS
 
 CAN_FORK = sys.platform == "linux"  # libraries of macOS may have threads of their own
-STOPS = (signal.SIGINT, signal.SIGTERM)
 # Nothing is imported from the folder where viptt is run, no BLAS has threads that a fork would lose, and a
 # worker that is closed is silent.
 FORK_SERVER = {
@@ -146,33 +145,3 @@ def start_fork_server() -> None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-@contextmanager
-def signals_later(tell: Callable[[], object]) -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM wait for the end of the block, which learns of it from ``tell()``.
-
-    An exception that comes at any moment may come where Python cannot raise it (in a destructor: the build
-    would go on), or where a cluster does not know how to close, and says so at length. A second signal does
-    not wait; one that this process ignores stays ignored.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        came.append(number)
-        if len(came) > 1:
-            raise KeyboardInterrupt
-        tell()
-
-    heard = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, note) for number in heard}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
