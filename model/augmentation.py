@@ -118,7 +118,9 @@ def _try(layer: layers.Layer, name: str, shape: Shape) -> None:
     image = (1, *shape[-3:-1], 1 if len(shape) == 3 else shape[0])
     try:
         found = layer(ops.zeros(image), training=True).shape
-    except Exception as error:  # Keras and TensorFlow have many; a training would end with it
+    except (
+        Exception
+    ) as error:  # Keras and TensorFlow raise errors of many kinds; any of them would end the training later
         reason = f"{name} does not take samples of {shape}: {error}".splitlines()[0]
         raise ConfigError.of(WHERE, "bad-value", reason, "leave it out") from error
     if tuple(found) != image:

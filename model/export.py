@@ -82,7 +82,7 @@ def export(run: Path, out: Path, form: str) -> None:
     ``out`` cannot be written.
     """
     if form != "savedmodel":
-        _onnx_converter()  # refuses before the work
+        _onnx_converter()  # a missing library is told before the work
     prepared = _prepare(run, out)
     with _new_folder(out) as folder:
         FORMS[form](prepared, folder)

@@ -87,7 +87,7 @@ def draw_slice(path: Path, picture: NDArray[np.float32], heat: NDArray[np.float3
     plain.set_title("as the network sees it", fontsize=9)
     heated.set_title("Grad-CAM", fontsize=9)
     shown = heated.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.7 * heat, interpolation="bilinear")
-    # The bar shows the colours themselves, not as they are over black.
+    # The colours of the bar are opaque; over the picture they are not.
     scale = ScalarMappable(shown.norm, shown.cmap)
     figure.colorbar(scale, ax=heated, shrink=0.85, label="speaks for the class (1: most)")
     _save_png(figure, path)

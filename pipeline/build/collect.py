@@ -106,7 +106,7 @@ def entry_warnings(path: Path, source: SourceType, entry: Entry) -> list[Problem
 
 
 def _no_chunk(sample: Sample) -> Problem:
-    return Problem(str(sample.path), "no-volume", "its task gave no volume", "build again")
+    return Problem(str(sample.path), "no-volume", "its task ended without a volume", "build again")
 
 
 def duplicates(plan: Plan, results: Mapping[str, Result]) -> tuple[dict[str, Problem], list[Problem]]:

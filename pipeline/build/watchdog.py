@@ -128,13 +128,13 @@ def explained(trace: Path) -> bool:
 def start_fork_server() -> None:
     """Start the process of one thread that imports once what all workers need, and forks them.
 
-    One that died is so replaced in a fraction of a second. The variables are for the server alone: other
-    programs that this process starts have their own ways. Of a signal to stop, which a terminal or a service
-    manager sends to all, neither server nor workers shall hear: this process ends them.
+    A worker that died is replaced from it in a fraction of a second. The variables are set for the server
+    alone, not for other programs that this process starts. Server and workers ignore signals to stop, which
+    a terminal or a service manager sends to all processes: this process ends them.
     """
     before = {name: os.environ.get(name) for name in FORK_SERVER}
     os.environ.update(FORK_SERVER)
-    resource_tracker.ensure_running()  # now: it unblocks the signals when it starts
+    resource_tracker.ensure_running()  # before the signals are blocked: it unblocks them when it starts
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     try:
         forkserver.ensure_running()

@@ -103,7 +103,7 @@ def _control_group_memory() -> int | None:
 def _lines(path: Path) -> list[str]:
     try:
         return path.read_text("utf-8", "replace").splitlines()
-    except OSError:  # another system, or a sandbox
+    except OSError:  # not Linux, or a sandbox
         return []
 
 

@@ -149,7 +149,7 @@ class _Clip:
             for _, _, words in self.log:
                 if SOUND_REFUSED not in words:
                     self._count_error(words)
-            self.log.clear()  # a damaged clip may log without end
+            self.log.clear()  # a damaged clip may log any number of messages
 
     def _note(self, frame: VideoFrame) -> None:
         form = (frame.width, frame.height, frame.format.name)
@@ -242,7 +242,7 @@ class _Declared:
         rate, seconds = stream.average_rate or 0, (container.duration or 0) / av.time_base
         count = stream.frames or round(seconds * rate)
         count = count if 0 <= count < MAX_VALUES else 0
-        # Where a file names no rate, it is estimated from the first frames, and the two are unlike.
+        # FFmpeg estimates a rate that the file does not name; then it equals neither of these two.
         steady = rate in (stream.base_rate, stream.codec_context.framerate)
         believable = count * MIN_FRAME_BYTES < clip.path.stat().st_size and (stream.frames or steady)
         lists_frames = container.format.name.split(",")[0] in LISTING
