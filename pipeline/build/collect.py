@@ -63,7 +63,8 @@ def rows_of(
     )
     if not entry.pictures:
         return [(row, result.chunks[0])], []
-    row = replace(row, stack=sample.id, group=sample.group or sample.id)
+    first = replace(row, stack=sample.id, group=sample.group or sample.id)
+    others = replace(first, statistics="{}")  # those of the stack stand in its first row alone
     chunks = iter(result.chunks)
     kept: list[tuple[Row, Chunk]] = []
     bad: list[Quarantined] = []
@@ -75,8 +76,7 @@ def rows_of(
             bad.append(Quarantined(picture.source, problem, entry.source_sha256))
         else:
             name = source_type.picture_id(sample.id, picture.name)
-            kept.append((_row_of(row, picture, name, label), chunk))
-            row = replace(row, statistics="{}")  # those of the stack stand in its first row alone
+            kept.append((_row_of(others if kept else first, picture, name, label), chunk))
     return kept, bad
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from pipeline.store.format import (
 from pipeline.store.root import Root, documents
 from pipeline.store.shards import put_file
 
+AT_ONCE = 4  # shards that are written
+
 
 def write_store(tree: Path, header: Header, rows: Sequence[Row], chunks: Sequence[Chunk]) -> str:
     """Lay out a whole store at ``tree`` from chunks on the same disk; return its digest.
@@ -36,9 +39,7 @@ def write_store(tree: Path, header: Header, rows: Sequence[Row], chunks: Sequenc
     header = header.with_files()
     tree.mkdir(parents=True)
     _create_samples(tree / header.array, header, len(rows))
-    for first in range(0, len(rows), header.per_file):
-        part = chunks[first : first + header.per_file]
-        put_file(part, tree / header.file_key(first), header)
+    _put_files(tree, header, chunks)
     for column in header.columns:
         _write_column(tree / column, [getattr(row, column) for row in rows])
     _write_column(tree / CHECKSUMS, [checksum_of(chunk, header.volume_bytes) for chunk in chunks])
@@ -51,6 +52,22 @@ def write_store(tree: Path, header: Header, rows: Sequence[Row], chunks: Sequenc
     _sync_tree(tree, [*names, COPY])
     write_durably(tree / ROOT, root)
     return digest
+
+
+def _put_files(tree: Path, header: Header, chunks: Sequence[Chunk]) -> None:
+    """The files of the samples. While the disk takes one shard, others are put together."""
+
+    def put(first: int) -> None:
+        put_file(chunks[first : first + header.per_file], tree / header.file_key(first), header)
+
+    firsts = range(0, len(chunks), header.per_file)
+    if header.per_file == 1:
+        for first in firsts:
+            put(first)
+        return
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for _ in pool.map(put, firsts):
+            pass
 
 
 def _create_samples(path: Path, header: Header, samples: int) -> None:
