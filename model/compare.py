@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from model import scores
+from model.decided import ITSELF, Decided, Stacks, decided, stacks_of
 from model.framework import require_figures
 from model.judged import Judged, has_places, read_table
 from model.paired import Difference, McNemar, difference, mcnemar
@@ -19,6 +20,7 @@ from model.published import Paper, papers_for
 from model.run_folder import METRICS, PREDICTIONS, WEIGHTS, Config, read_config
 from model.same_pictures import SamePictures, same_pictures
 from model.sidecar import file_sha256
+from model.windows import is_of_pictures
 from pipeline.errors import ConfigError, IntegrityError
 
 AGAIN = "run `viptt evaluate` again"
@@ -30,6 +32,7 @@ class Entry:
 
     ``name`` is the folder's, or its path where several have one name. ``macro_f1`` and ``auc`` are
     means over the classes. ``outdated``: the run has other weights now than it was evaluated with.
+    ``decided`` are the scores of all ways to decide for pictures, stacks and groups.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Entry:
     macro_f1: float | None = None
     auc: float | None = None
     outdated: bool = False
+    decided: tuple[Decided, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,8 @@ class Pair:
 class Comparison:
     """Runs, the papers on their task, and, of exactly two runs, the pair; else ``unpaired`` may say why.
 
-    ``same`` judges runs over pictures on those that all of them judged. ``files`` are the pictures drawn.
+    ``same`` judges runs over pictures on those that all of them judged. ``stacks`` tells of several runs,
+    one of them over pictures, whether they judged the same stacks. ``files`` are the pictures drawn.
     """
 
     entries: tuple[Entry, ...]
@@ -84,6 +89,7 @@ class Comparison:
     pair: Pair | None = None
     unpaired: str | None = None
     same: SamePictures | None = None
+    stacks: Stacks | None = None
     files: tuple[Path, ...] = ()
 
 
@@ -104,12 +110,14 @@ def compare(runs: Sequence[str | Path], *, timelines: Path | None = None) -> Com
         if set(entry.classes) != set(entries[0].classes):
             reason = f"its classes are not those of {entries[0].name}"
             raise ConfigError.of(entry.name, "other-classes", reason, "compare runs on the same classes")
-    papers = papers_for(entries[0].classes, depth=configs[0].data.shape[0])
+    fitting = [papers_for(entries[0].classes, depth=config.data.shape[0]) for config in configs]
+    papers = tuple(paper for paper in fitting[0] if all(paper in others for others in fitting))
     common = _on_common_pictures(entries)
     found = Comparison(
         entries,
         papers,
         same=same_pictures(common, entries[0].classes) if len(common) > 1 else None,
+        stacks=_stacks(entries),
         files=tuple(_draw(timelines, common, entries[0])) if timelines else (),
     )
     if len(entries) != 2 or None in (entry.split for entry in entries):
@@ -127,6 +135,7 @@ def as_json(found: Comparison) -> dict[str, Any]:
         "papers": [asdict(paper) for paper in found.papers],
         "pair": found.pair and _pair_json(found.pair),
         "same_pictures": found.same and asdict(found.same),
+        "stacks": found.stacks and asdict(found.stacks),
         "files": list(map(str, found.files)),
     }
 
@@ -165,7 +174,8 @@ def _entry(folder: Path, name: str, config: Config) -> Entry:
         split = document["split"] if "split" in document else document["part"]
         whole = (found["samples"], found["kappa"], found["accuracy"])
         outdated = _has_other_weights(folder, document.get("weights_sha256"))
-        return Entry(*known, dataset, split, *whole, f1, macro["f1"], macro.get("auc"), outdated)
+        ways = decided(document, pictures=is_of_pictures(config.data.recipe))
+        return Entry(*known, dataset, split, *whole, f1, macro["f1"], macro.get("auc"), outdated, ways)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise IntegrityError.of(folder / METRICS, "metrics-damaged", repr(error), AGAIN) from error
 
@@ -209,6 +219,15 @@ def _on_common_pictures(entries: Sequence[Entry]) -> dict[str, Judged]:
     common = {name: judged.only(shared) for name, judged in found.items()}
     truth = [judged.truth.tolist() for judged in common.values()]
     return common if shared and all(other == truth[0] for other in truth) else {}
+
+
+def _stacks(entries: Sequence[Entry]) -> Stacks | None:
+    """Whether runs judged the same stacks; None unless one of several decided for stacks by a rule."""
+    evaluated = [entry for entry in entries if entry.split is not None]
+    by_rule = any(way.unit == "stack" and way.rule != ITSELF for entry in evaluated for way in entry.decided)
+    if len(evaluated) < 2 or not by_rule:
+        return None
+    return stacks_of({entry.name: _judged(entry, entries[0].classes) for entry in evaluated})
 
 
 def _placed(entry: Entry) -> bool:

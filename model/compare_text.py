@@ -6,12 +6,15 @@ from math import isnan
 from textwrap import fill
 
 from model.compare import Comparison, Entry, Pair
+from model.decided import ITSELF, Decided, Stacks
 from model.paired import Difference
 from model.published import Figures, f1_of
 from model.same_pictures import SamePictures
+from model.score_text import RULES
 
 WIDTH = 80
 HEADS = ("run", "network", "strategy", "split", "n", "kappa", "accuracy", "mean F1")
+WAYS = {ITSELF: "by the network", **RULES}
 TEXTS = 4  # columns on the left hold words, the others numbers
 
 
@@ -23,6 +26,7 @@ def text(found: Comparison) -> str:
     hints = [hint for entry in found.entries if (hint := _hint(entry))]
     blocks = ["\n".join([_table([list(HEADS), *rows], words=TEXTS), *sources, *hints])]
     blocks += _of_classes(found.entries, figures)
+    blocks += _decisions(found)
     if found.same:
         blocks.append(_on_same(found.same, found.entries[0].classes))
     if found.pair:
@@ -101,6 +105,34 @@ def _of_classes(entries: Sequence[Entry], figures: Sequence[Figures]) -> list[st
     legend = ", ".join(f"{number} {name}" for number, name in enumerate(classes, start=1))
     head = ["F1 of class", *map(str, range(1, len(classes) + 1))]
     return [f"{_table([head, *rows], words=1)}\n{_wrapped(legend)}"]
+
+
+def _decisions(found: Comparison) -> list[str]:
+    """All ways to decide for pictures, stacks and groups; nothing where no rule puts pictures together."""
+    rows = [
+        [entry.name, f"{way.unit}, {WAYS[way.rule]}", str(way.samples), *_scored(way)]
+        for entry in found.entries
+        for way in entry.decided
+    ]
+    if not any(way.rule in RULES for entry in found.entries for way in entry.decided):
+        return []
+    head = ["run", "decision for each", "n", "accuracy", "95 %", "kappa", "mean F1"]
+    block = _table([head, *rows], words=2)
+    return [f"{block}\n{_wrapped(_stacks_text(found.stacks))}" if found.stacks else block]
+
+
+def _scored(way: Decided) -> list[str]:
+    low, high = way.accuracy.low, way.accuracy.high
+    interval = "–" if low is None or high is None else f"{low:.2f}–{high:.2f}"
+    return [_number(way.accuracy.value), interval, _number(way.kappa.value), _number(way.macro_f1.value)]
+
+
+def _stacks_text(stacks: Stacks) -> str:
+    if stacks.same:
+        return f"All runs judged the same {stacks.common} stacks."
+    counts = ", ".join(f"{name} {count}" for name, count in stacks.of_runs.items())
+    common = f"{counts}; {stacks.common} in common"
+    return f"The runs judged different stacks ({common}): evaluate them on the same ones."
 
 
 def _on_same(same: SamePictures, classes: Sequence[str]) -> str:

@@ -1,9 +1,10 @@
 """A run as one file or folder that does not need this project: SavedModel, ONNX, or a model of Triton's.
 
 The graph repeats what the pipeline does by the run's recipe, then runs the network. Its input is one
-raw picture, see ``export_pictures``, or one raw volume, float32 (depth, height, width) of any size:
-Hounsfield units with the axes of a store (depth toward Superior, height toward Posterior, width toward
-Left), or luma frames, 0 to 255, which are limited, resampled by SIZ, scaled and rounded.
+raw picture, see ``export_pictures``, a stack of pictures that are treated one by one, see
+``export_stacks``, or one raw volume, float32 (depth, height, width) of any size: Hounsfield units with the
+axes of a store (depth toward Superior, height toward Posterior, width toward Left), or luma frames, 0 to
+255, which are limited, resampled by SIZ, scaled and rounded.
 
     volume  →  probabilities, float32 (classes,);  classes, their names
 
@@ -25,9 +26,10 @@ import keras
 import tensorflow as tf
 
 from model.export_pictures import picture_graph, read_picture_recipe
+from model.export_stacks import is_one_by_one, read_stack_recipe, stack_graph
 from model.loading import load_network
 from model.run_folder import WEIGHTS, Config, read_config, versions, write_json
-from model.served import LUMA, Graph, Serve, as_stored, faults_of, serving, without_holes
+from model.served import LUMA, VOLUME, Graph, Serve, as_stored, faults_of, serving, without_holes
 from model.sidecar import file_sha256
 from model.siz import zoom
 from model.triton import CONFIG, VERSION, config_text
@@ -37,7 +39,6 @@ from pipeline.store import sync_directory
 
 ABOUT, ONNX_FILE = "viptt.json", "model.onnx"
 ENDPOINT = "serving_default"
-VOLUME = tf.TensorSpec([None, None, None], tf.float32, name="volume")
 OPSET = 18
 KEYS = {
     "nifti": {"type", "shape", "spline_order", "dtype", "window"},
@@ -121,7 +122,7 @@ def read_recipe(where: Path, recipe: Mapping[str, Any]) -> Recipe:
     kind = str(recipe.get("type"))
     if given != KEYS.get(kind):
         reason = f"the graph cannot follow its recipe: {json.dumps(dict(recipe))}"
-        remedy = "train on pictures, or on scans or videos whose recipe has no preset and no crop"
+        remedy = "train on a recipe without the preset viptt-2021, without `exterior`, and of all frames"
         raise ConfigError.of(where, "not-exportable", reason, remedy)
     depth, height, width = recipe["shape"]
     low, high = recipe.get("window", LUMA)
@@ -145,8 +146,15 @@ def graph_of(where: Path, config: Config) -> Graph:
     if config.settings.window:
         remedy = "call the network from Python, or train on pictures or stacks"
         raise ConfigError.of(where, "not-exportable", "it reads windows of pictures", remedy)
-    pictures = read_picture_recipe(recipe) if is_of_pictures(recipe) else None
-    return picture_graph(pictures) if pictures else _volume_graph(read_recipe(where, recipe))
+    if is_of_pictures(recipe):
+        pictures = read_picture_recipe(recipe)
+        if pictures is not None:
+            return picture_graph(pictures)
+    elif is_one_by_one(recipe):
+        stack = read_stack_recipe(recipe)
+        if stack is not None:
+            return stack_graph(stack)
+    return _volume_graph(read_recipe(where, recipe))
 
 
 def _volume_graph(recipe: Recipe) -> Graph:

@@ -85,23 +85,30 @@ def picture_graph(recipe: PictureRecipe) -> Graph:
     if not recipe.boxed:
         return Graph((PICTURE,), lambda picture: preprocess(picture, recipe), _faults)
 
-    def values(picture: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
-        # ONNX computes also what it answers with NaN: a faulty box must leave some pixels.
-        usable = tf.where(_box_is_faulty(picture, box), _whole(picture), box)
-        xmin, ymin, xmax, ymax = tf.unstack(usable)
-        return preprocess(picture[ymin:ymax, xmin:xmax], recipe)
-
     def faults(picture: tf.Tensor, box: tf.Tensor) -> dict[str, tf.Tensor]:
         text = "the box is empty or reaches out of the picture"
-        return {**_faults(picture), text: _box_is_faulty(picture, box)}
+        return {**_faults(picture), text: is_faulty(picture, box)}
 
-    return Graph((PICTURE, BOX), values, faults)
+    return Graph((PICTURE, BOX), lambda picture, box: preprocess(within(picture, box), recipe), faults)
 
 
 def preprocess(picture: tf.Tensor, recipe: PictureRecipe) -> tf.Tensor:
+    """One raw picture, or what its box holds, to values as a store of the recipe holds them."""
+    return as_stored(picture_values(picture, recipe), recipe.dtype)
+
+
+def within(picture: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
+    """What the box holds of a picture; a faulty box holds the whole picture."""
+    # ONNX computes also what it answers with NaN: a faulty box must leave some pixels.
+    usable = tf.where(is_faulty(picture, box), _whole(picture), box)
+    xmin, ymin, xmax, ymax = tf.unstack(usable)
+    return picture[ymin:ymax, xmin:xmax]
+
+
+def picture_values(picture: tf.Tensor, recipe: PictureRecipe) -> tf.Tensor:
     """One raw picture, or what its box holds, to float32 in [0, 1] of the recipe's height and width.
 
-    As ``pipeline.pictures`` does: cut, resize, scale, divide by the maximum, round.
+    As ``pipeline.pictures`` does: cut, resize, scale, divide by the maximum.
     """
     low, high = recipe.limits
     cut = without_holes(picture, low)
@@ -113,7 +120,7 @@ def preprocess(picture: tf.Tensor, recipe: PictureRecipe) -> tf.Tensor:
         values = tf.clip_by_value((_resized(cut, recipe) - low) / (high - low), 0.0, 1.0)
     if recipe.by_maximum:
         values = tf.math.divide_no_nan(values, tf.reduce_max(values))
-    return as_stored(values, recipe.dtype)
+    return values
 
 
 def centre_crop(picture: tf.Tensor, shape: tuple[int, int]) -> tf.Tensor:
@@ -150,12 +157,13 @@ def _faults(picture: tf.Tensor) -> dict[str, tf.Tensor]:
 
 
 def _whole(picture: tf.Tensor) -> tf.Tensor:
-    height, width = tf.unstack(tf.shape(picture))
+    height, width = tf.unstack(tf.shape(picture)[-2:])
     return tf.stack([0, 0, width, height])
 
 
-def _box_is_faulty(picture: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
-    xmin, ymin, xmax, ymax = tf.unstack(box)
+def is_faulty(picture: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
+    """Whether a box is empty or reaches out of its picture; of (n, height, width) and (n, 4), for each."""
+    xmin, ymin, xmax, ymax = tf.unstack(box, axis=-1)
     _, _, width, height = tf.unstack(_whole(picture))
     inside = (xmin >= 0) & (ymin >= 0) & (xmax <= width) & (ymax <= height)
     return tf.logical_not(inside & (xmin < xmax) & (ymin < ymax))

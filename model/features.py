@@ -1,7 +1,8 @@
 """Features: the output of the frozen backbone, computed once, so that training runs the rest alone.
 
 A feature vector is what the backbone makes of one slice or frame; a sample has ``(depth, n)`` of them,
-n = 512 for VGG-16. The adapter before the backbone is fixed to the gray value in all three channels,
+n = 512 for VGG-16. Of a store of pictures, each picture has ``(1, n)``, and the networks that are trained on
+them read windows. The adapter before the backbone is fixed to the gray value in all three channels,
 since stored features could not follow an adapter that is trained.
 
 ``viptt features`` writes them beside a store, bound by digests to the store and to the backbone; other
@@ -23,7 +24,7 @@ from model.loading import build_network
 from model.network import encoder, fix_adapter
 from model.settings import Settings
 from model.stream import scaled
-from model.windows import is_of_pictures
+from model.windows import PICTURE, is_of_pictures
 from pipeline.errors import ConfigError, IntegrityError
 from pipeline.store import FEATURES, Store, canonical_json, features_of, is_store, open_store
 
@@ -43,10 +44,9 @@ class Extractor:
 def extractor(settings: Settings, volumes: Store) -> Extractor:
     """The backbone that a training with these settings would freeze, for the volumes of a store.
 
-    Raises ConfigError if the store holds pictures, the network has no backbone, and as its builder
-    does where the weights cannot be had.
+    Raises ConfigError if the network has no backbone, and as its builder does where the weights cannot
+    be had.
     """
-    _require_stacks(volumes)
     require_backbone(settings.model, option="--model")
     keras.utils.set_random_seed(settings.seed)
     depth, height, width = volumes.header.shape
@@ -60,16 +60,10 @@ def extractor(settings: Settings, volumes: Store) -> Extractor:
         batch = scaled(stored[np.newaxis, ..., np.newaxis].astype(np.float32), volumes.header.recipe)
         return np.asarray(front.predict_on_batch(batch)[0])
 
-    recipe = {"shape": list(front.output_shape[1:]), "dtype": "float32", **origin(net, settings.model)}
-    return Extractor(compute, recipe)
-
-
-def _require_stacks(volumes: Store) -> None:
-    # The part that is trained on features reads the slices of a stack one after the other.
-    if is_of_pictures(volumes.header.recipe):
-        reason = "the store holds single pictures, and features are for networks that read whole stacks"
-        remedy = "build the same sources with `sample: stack`, or train on the pictures themselves"
-        raise ConfigError.of(volumes.path, "other-shape", reason, remedy)
+    # So marked, features of pictures lie in shards and know their stacks, as the pictures do.
+    kind = {"sample": PICTURE} if is_of_pictures(volumes.header.recipe) else {}
+    shape = list(front.output_shape[1:])
+    return Extractor(compute, {"shape": shape, "dtype": "float32", **kind, **origin(net, settings.model)})
 
 
 def origin(net: keras.Model, model: str) -> dict[str, str]:
@@ -85,9 +79,8 @@ def open_features(volumes: Store) -> Store:
     """Open the features of a store; row i belongs to row i of the store.
 
     Raises IntegrityError if there are none, if they are damaged, or were made from another store,
-    ConfigError if the store holds pictures.
+    ConfigError if a store of volumes lies in their place.
     """
-    _require_stacks(volumes)
     path = features_of(volumes.path)
     if not is_store(path):
         raise IntegrityError.of(path, "no-features", "the features are not there", "run `viptt features`")

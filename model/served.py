@@ -14,6 +14,7 @@ import tensorflow as tf
 
 MAX_NONFINITE = 0.01
 MAX_SIZE = 1e6
+VOLUME = tf.TensorSpec([None, None, None], tf.float32, name="volume")
 LUMA = (0.0, 255.0)  # gray levels, and the luma of videos
 Serve = Callable[..., dict[str, tf.Tensor]]
 

@@ -207,7 +207,6 @@ class Settings:
             "--no-freeze": self.freeze_backbone is False,
             "--remat": self.remat,
             "augmentation": bool(self.augmentation),
-            "window": self.window is not None,
         }
         for option, given in conflicts.items():
             if self.from_features and given:

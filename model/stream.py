@@ -4,7 +4,7 @@ A batch is ``(volumes, labels)``: float32 ``(B, depth, height, width, 1)`` in [0
 recipe preset ``viptt-2021``: 0 to 255, see ``input_maximum``) and one-hot float32 ``(B, classes)``. The
 last batch may be short; no sample is dropped, repeated or filled in. Over a store of pictures, a batch
 is float32 ``(B, height, width, 1)``, or of windows ``(B, length, height, width, 1)``; over a store of
-features, ``(B, depth, feature)``. The labels are the same.
+features, ``(B, depth, feature)``, depth the length of a window if there is one. The labels are the same.
 
 Batches are read by a few threads, a few of them ahead, so that memory stays at a handful of batches
 whatever the size of the store. A damaged or missing volume stops the iteration: TensorFlow carries
@@ -195,6 +195,8 @@ def _reading(samples: Samples) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tens
         if header.array != FEATURES:
             shape = sample_shape((*header.shape, 1), header.recipe, window)
             values = tf.reshape(values, (-1, *shape))
+        elif window:
+            values = tf.reshape(values, (-1, window.length, *header.shape[1:]))
         return values, tf.one_hot(labels, len(header.classes))
 
     return read

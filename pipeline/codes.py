@@ -56,7 +56,11 @@ class Code(StrEnum):
     DIVERGED = ("diverged", (1,), "a training's loss became NaN or infinite")
     DOUBTFUL = ("doubtful", (0,), "a source is read, but something about it is unusual")
     DUPLICATE_COLUMN = ("duplicate-column", (2,), "a column of a table stands twice")
-    DUPLICATE_CONTENT = ("duplicate-content", (0, 3), "several sources have the same bytes")
+    DUPLICATE_CONTENT = (
+        "duplicate-content",
+        (0, 3),
+        "several sources, or several pictures, have the same bytes",
+    )
     DUPLICATE_FILE = ("duplicate-file", (2,), "a list names a file twice")
     DUPLICATE_ID = ("duplicate-id", (0, 2), "a table names a source twice")
     DUPLICATE_IDS = ("duplicate-ids", (2,), "two samples have the same id")

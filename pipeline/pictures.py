@@ -1,11 +1,12 @@
 """Pictures of a stack, as stored, to values in [0, 1] at the recipe's height and width.
 
-A picture is cut, resized, scaled and, if the recipe says so, divided by its maximum, each by itself. Results
-are float32 (height, width). A stack of them comes to its depth by SIZ, which is separable, or by a choice
-of slices. Arrays in, arrays out.
+A picture is cut, resized, scaled and, if the recipe says so, divided by its maximum, each by itself; what
+lies outside the body may be excluded before. Results are float32 (height, width). A stack of them comes
+to its depth by SIZ, which is separable, or by a choice of slices. Arrays in, arrays out.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline import preset_covidnet_ct_id, preset_sononet
 from pipeline.antialias import resize_antialias_float
-from pipeline.crop import body_box, box_crop, centre_crop
+from pipeline.crop import body_box, box_crop, centre_crop, exclude_exterior
 from pipeline.depth import even, subset
 from pipeline.errors import SourceError
 from pipeline.gray import divide_by_maximum, truncated_gray
@@ -31,7 +32,8 @@ def picture_values(picture: Picture, recipe: Recipe) -> Float32:
     if recipe.preset in PRESETS:
         return PRESETS[recipe.preset](picture.values)
     low, high = picture.limits
-    resized = _resized(_cut(picture, recipe), picture.limits, recipe)
+    shown = _without_exterior(picture) if recipe.exterior == "exclude" else picture
+    resized = _resized(_cut(shown, recipe), picture.limits, recipe)
     resized -= np.float32(low)
     resized *= np.float32(1 / (high - low))
     np.clip(resized, 0, 1, out=resized)
@@ -76,12 +78,36 @@ def _cut(picture: Picture, recipe: Recipe) -> NDArray[Any]:
     return centre_crop(picture.values, recipe.crop)
 
 
+def _levels(picture: Picture) -> NDArray[np.uint8]:
+    """Its values as gray levels, in which the body is found."""
+    low, high = picture.limits
+    levels: NDArray[np.uint8] = np.clip((picture.values - low) * (255 / (high - low)), 0, 255).astype(
+        np.uint8
+    )
+    return levels
+
+
+def _without_exterior(picture: Picture) -> Picture:
+    """The picture with table and clothes as gray as the air; as it is where there is no body in it.
+
+    COVIDNet-CT does so with every second picture in training, and with none in testing. What is
+    stored must be the same for both, so here it is done with all of them.
+    """
+    low, high = picture.limits
+    levels = _levels(picture)
+    try:
+        clean = exclude_exterior(levels)
+    except ValueError:
+        return picture
+    # Inside the body, values keep all their digits, which levels do not have.
+    values = np.where(clean == levels, picture.values, low + clean * ((high - low) / 255))
+    return replace(picture, values=values.astype(picture.values.dtype))
+
+
 def _body(picture: Picture) -> NDArray[Any]:
     """The body's box; the whole picture where there is no body in it, as above the head."""
-    low, high = picture.limits
-    levels = np.clip((picture.values - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
     try:
-        return box_crop(picture.values, body_box(levels))
+        return box_crop(picture.values, body_box(_levels(picture)))
     except ValueError:
         return picture.values
 

@@ -76,6 +76,7 @@ def _only_for(sample: str) -> AfterValidator:
 
 SAMPLES = {VIPTT: "stack", SONONET: "picture", COVIDNET: "picture"}
 CROPS = {VIPTT: "none", SONONET: "none", COVIDNET: (340, 380)}
+EXTERIORS = {VIPTT: "keep", SONONET: "keep", COVIDNET: "keep"}
 RESIZES = {VIPTT: "siz", SONONET: "antialias", COVIDNET: "antialias"}
 NORMALISATIONS = {VIPTT: "none", SONONET: "max", COVIDNET: "none"}
 SHAPES = {SONONET: (1, 256, 256), COVIDNET: (1, 224, 224)}
@@ -93,7 +94,8 @@ class Recipe(Frozen):
     Beside it only ``dtype`` is free, and with viptt-2021 ``shape``.
 
     A sample is a whole ``stack``, or each ``picture`` of it. Each picture is cut by ``crop``, brought to
-    height and width by ``resize``, scaled to [0, 1], and divided by its maximum with ``normalise: max``.
+    height and width by ``resize``, scaled to [0, 1], and divided by its maximum with ``normalise: max``;
+    with ``exterior: exclude``, only the body is left of it before.
     ``depth`` says how a stack comes to its depth, ``select`` which pictures its table calls selected.
     """
 
@@ -117,6 +119,9 @@ class Recipe(Frozen):
         "none",
         CROPS,
         "what is cut out of each picture: [height, width] of its middle, its box, or the body's",
+    )
+    exterior: Annotated[Literal["keep", "exclude"], _fixed(EXTERIORS)] = _choice(
+        "keep", {}, "exclude gives what lies outside the body the gray of the air, before the crop"
     )
     resize: Annotated[Literal["siz", "antialias"], _fixed(RESIZES)] = _choice(
         "siz", RESIZES, "how a picture comes to its height and width; antialias smooths where it shrinks"
@@ -155,8 +160,9 @@ class Recipe(Frozen):
     @property
     def by_picture(self) -> bool:
         """Whether pictures are cut and resized one by one, also where a sample is a whole stack."""
-        usual = self.crop == "none" and self.resize == "siz" and self.normalise == "none"
-        return self.sample == "picture" or self.depth != "siz" or not usual
+        usual = {"crop": "none", "exterior": "keep", "resize": "siz", "normalise": "none", "depth": "siz"}
+        changed = any(getattr(self, key) != value for key, value in usual.items())
+        return self.sample == "picture" or changed
 
     @property
     def volume_bytes(self) -> int:

@@ -18,6 +18,7 @@ from model import judged
 from model.compare import Comparison, as_json, compare, pair
 from model.compare_text import text
 from model.judged import Judged, read_table
+from model.levels import levels
 from model.published import COVIDX, PAPERS, SONONET, TB, papers_for
 from model.run_folder import Config, create_run, describe, write_json
 from model.scores import as_json as scores_json
@@ -294,6 +295,86 @@ def test_predictions_that_are_not_those_that_were_scored_are_refused(make_entry:
     shutil.copy(runs[0] / "metrics.json", runs[1] / "metrics.json")
     with pytest.raises(IntegrityError, match=r"predictions.csv: metrics-damaged: it does not agree"):
         compare(runs)
+
+
+# --- pictures beside whole stacks ---------------------------------------------------------------
+
+STACKS = {"A": "000", "B": "111", "C": "222", "D": "000"}
+
+
+@pytest.fixture
+def slices_and_scans(
+    make_pictures: Callable[..., Store],
+    make_store: Callable[..., Store],
+    make_split: Callable,
+    tmp_path: Path,
+) -> tuple[Path, Path]:
+    """What `viptt evaluate` writes of a run over the pictures of four stacks, and of one over the stacks.
+
+    One picture of B and one of D are taken for another class; of the stacks, the last one.
+    """
+
+    def write(name: str, store: Store, ids: Sequence[str], labels: str, predicted: str, **more: Any) -> Path:
+        create_run(tmp_path / name, Config(Settings(), describe(store, make_split(store, name=name))))
+        truth, shares = np.array(list(labels), int), 0.1 + 0.7 * np.eye(3)[np.array(list(predicted), int)]
+        classes, places = store.header.classes, more.get("places", ())
+        document = {"split": "test", "dataset": name, "scores": scores_json(score(truth, shares, classes))}
+        if places:
+            units = {"stack": [stack for stack, _ in places]}
+            document["levels"] = [
+                {"unit": level.unit, "rule": level.rule, "scores": scores_json(level.scores)}
+                for level in levels(truth.tolist(), shares, classes, units, background=0)
+            ]
+        table = judged.table(ids, truth.tolist(), shares, [""] * len(ids), classes, places=places)
+        (tmp_path / name / "predictions.csv").write_bytes(table)
+        write_json(tmp_path / name / "metrics.json", document)
+        return tmp_path / name
+
+    pictures = make_pictures(STACKS)
+    ids = [row.id for row in pictures.rows]
+    places = [(row.stack, row.position) for row in pictures.rows]
+    slices = write("slices", pictures, ids, "000111222000", "000101222010", places=places)
+    return slices, write("scans", make_store(per_class=2), list(STACKS), "0120", "0121")
+
+
+def test_one_table_shows_all_ways_to_decide_for_a_stack(slices_and_scans: tuple[Path, Path]) -> None:
+    """Of 12 pictures 10 are right; of 4 stacks all by mean, and all but D by the most suspicious picture."""
+    found = compare(slices_and_scans)
+    rows = [" ".join(line.split()) for line in text(found).splitlines()]
+    start = rows.index("run decision for each n accuracy 95 % kappa mean F1") + 1
+    assert [row.rpartition("–")[0].rpartition(" ")[0] for row in rows[start : start + 4]] == [
+        "slices picture, by the network 12 0.83",
+        "slices stack, mean probability 4 1.00",
+        "slices stack, most suspicious 4 0.75",
+        "scans stack, by the network 4 0.75",
+    ]
+    assert rows[start + 4] == "All runs judged the same 4 stacks."
+    assert max(map(len, text(found).splitlines())) <= 80
+    document = json.loads(json.dumps(as_json(found)))
+    assert document["stacks"] == {"common": 4, "of_runs": {"slices": 4, "scans": 4}}
+    ways = document["runs"][0]["decided"]
+    assert [(way["unit"], way["rule"]) for way in ways[1:]] == [("stack", "mean"), ("stack", "any")]
+    kept = json.loads((slices_and_scans[0] / "metrics.json").read_text())["levels"][0]["scores"]
+    assert ways[1]["accuracy"]["low"] == kept["intervals"]["accuracy"][0]
+    assert ways[1]["macro_f1"]["value"] == kept["macro"]["f1"] == 1
+
+
+def test_other_stacks_are_told(slices_and_scans: tuple[Path, Path]) -> None:
+    path = slices_and_scans[1] / "predictions.csv"
+    path.write_text(path.read_text().replace("\nD,", "\nE,"))
+    said = " ".join(text(compare(slices_and_scans)).split())
+    assert "The runs judged different stacks (slices 4, scans 4; 3 in common)" in said
+
+
+def test_a_paper_on_pictures_does_not_stand_beside_a_run_on_stacks(
+    make_entry: Callable[..., Path],
+) -> None:
+    slices = make_entry("slices", wrong_at(0), depth=1)
+    config = json.loads((slices / "config.json").read_text())
+    assert config["data"]["shape"][0] == 1
+    assert [paper.source[:5] for paper in compare([slices]).papers] == ["CT-ID"]
+    scans = make_entry("scans", wrong_at(1), classes=tuple(reversed(COVIDX)), truth=2 - TRUTH)
+    assert compare([slices, scans]).papers == compare([scans, slices]).papers == ()
 
 
 # --- predictions.csv ----------------------------------------------------------------------------

@@ -327,7 +327,7 @@ def test_damaged_weights_are_refused(run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"preset": "viptt-2021"}, {"type": "slices"}, {"window": None}, {"crop": "box"}]
+    "change", [{"preset": "viptt-2021"}, {"window": None}, {"exterior": "exclude"}, {"depths": "even"}]
 )
 def test_a_recipe_that_the_graph_cannot_follow_is_refused(
     run: Path, tmp_path: Path, change: dict[str, object]

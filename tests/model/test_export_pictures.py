@@ -14,40 +14,27 @@ import numpy as np
 import onnxruntime
 import pytest
 import tensorflow as tf
-from click.testing import CliRunner, Result
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from served_runs import CLASSES, MODULE, call, export, viptt, write_run
 
-from cli import main
 from model.antialias import resize_antialias, resize_levels
-from model.architectures import architecture
 from model.export_pictures import picture_graph, read_picture_recipe
 from model.run_folder import Config, Data, create_run
 from model.settings import Settings, Window
-from model.weights import save_weights
 from pipeline import antialias
 from pipeline.convert import quantise
 from pipeline.pictures import picture_values
 from pipeline.readers.reading import Picture
 from pipeline.recipe import CtRecipe, FramesRecipe, Recipe, SlicesRecipe
 
-CLASSES = ("Normal", "Pneumonia", "COVID-19")
 SIZES = ((40, 50), (170, 150), (17, 90), (33, 21), (1, 1))
 BOX = (1, 2, 14, 15)
 FREE: dict[str, Any] = {"sample": "picture", "shape": (1, 32, 40), "dtype": "float32"}
 FORMS = ("savedmodel", "onnx")
 CLOSE = 1e-5  # of probabilities
-MODULE = """
-import keras
-
-def net(shape, classes):
-    picture = keras.Input(shape)
-    maps = keras.layers.Conv2D(4, 5, strides=4, activation="relu")(picture)
-    scores = keras.layers.Dense(classes, activation="softmax")(keras.layers.Flatten()(maps))
-    return keras.Model(picture, scores)
-"""
 FRESH = """
 import sys
 
@@ -143,10 +130,6 @@ def test_values_are_rounded_as_in_a_store(dtype: str, tie: float) -> None:
 # --- the whole, as SavedModel and as ONNX -------------------------------------------------------
 
 
-def viptt(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """``run(recipe)``: a run on pictures that was never trained, with a network of the test's own."""
@@ -154,33 +137,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     monkeypatch.syspath_prepend(tmp_path)
 
     def make(recipe: Mapping[str, Any], **changes: Any) -> Path:
-        chosen = Settings(model="export_nets:net", **changes)
-        shape = (*recipe["shape"], 1)
-        folder = tmp_path / "run"
-        data = Data("ct", "a.zarr", "sha256:0", "a.json", "sha256:1", CLASSES, shape, recipe)
-        create_run(folder, Config(chosen, data))
-        tf.keras.utils.set_random_seed(1)
-        net = architecture(chosen.model).build(shape[1:], len(CLASSES), weights="none")
-        save_weights(net, folder / "model.weights.h5")
-        return folder
+        return write_run(tmp_path / "run", recipe, model="export_nets:net", **changes)
 
     return make
-
-
-def export(run: Path, form: str) -> Path:
-    result = viptt("export", run, "--out", run.parent / form, "--to", form)
-    assert (result.exit_code, result.stdout) == (0, ""), result.output
-    return run.parent / form
-
-
-def call(out: Path, **inputs: NDArray[Any]) -> NDArray[np.float32]:
-    if (out / "model.onnx").exists():
-        session = onnxruntime.InferenceSession(out / "model.onnx")
-        return np.asarray(session.run(["probabilities"], inputs)[0])
-    serve = (loaded := tf.saved_model.load(out)).signatures["serving_default"]
-    found = serve(**{name: tf.constant(value) for name, value in inputs.items()})
-    assert loaded
-    return np.asarray(found["probabilities"].numpy())
 
 
 def write_pictures(folder: Path) -> list[Path]:
@@ -253,9 +212,10 @@ def test_a_picture_that_cannot_be_used_is_an_error(run: Callable[..., Path]) -> 
     "recipe",
     [
         {**document(RECIPES["siz"]), "sharpen": 2},
-        {**document(RECIPES["siz"]), "sample": "stack", "shape": [4, 32, 40]},
+        {**document(RECIPES["siz"]), "exterior": "exclude"},
+        {**document(RECIPES["siz"]), "sample": "stack", "shape": [4, 32, 40], "frames": "first"},
     ],
-    ids=["unknown key", "stack"],
+    ids=["unknown key", "exterior", "first frames"],
 )
 def test_a_recipe_that_the_graph_cannot_follow_is_refused(
     run: Callable[..., Path], tmp_path: Path, recipe: dict[str, Any]

@@ -18,8 +18,8 @@ from model.features import extractor
 from model.loading import load_network
 from model.network import classifier, encoder, fix_adapter, freeze_backbone
 from model.predict import probabilities
-from model.settings import Settings
-from model.stream import batches, open_samples, stream
+from model.settings import Settings, Window
+from model.stream import batches, chosen_samples, open_samples, stream
 from model.training import train
 from pipeline.build.features import Derived, derive
 from pipeline.errors import ConfigError, IntegrityError
@@ -147,6 +147,62 @@ def test_in_mixed_precision_the_features_are_still_those_of_the_backbone(
     settings = replace(SETTINGS, mixed_precision=True, epochs=1)
     run = train(store.path, make_split(store), tmp_path / "run", settings)
     assert evaluate(run).scores.samples == 3
+
+
+# --- of single pictures -------------------------------------------------------------------------
+
+STACKS = {"A": "0000", "B": "111111", "C": "00_000", "D": "1111"}
+THREE = replace(SETTINGS, window=Window(3, 1, "same"), epochs=1)
+
+
+def parts_of(store: Store, **stacks: str) -> dict[str, list[str]]:
+    """The ids of the pictures of some stacks for each part."""
+    return {part: [row.id for row in store.rows if row.stack in chosen] for part, chosen in stacks.items()}
+
+
+def test_windows_of_the_features_of_pictures_are_the_whole_network(
+    make_pictures: Callable[..., Store], make_split: MakeSplit, tmp_path: Path
+) -> None:
+    store = make_pictures(STACKS, size=32)
+    settings = lively(THREE, store, tmp_path)
+    features = open_store(make_features(store, settings).path)
+    assert features.header.shape == (1, 64)
+    assert features.header.per_file > len(features.rows)  # one shard, as of the pictures
+    assert [(row.stack, row.position) for row in features.rows] == [
+        (row.stack, row.position) for row in store.rows
+    ]
+    split = make_split(store, parts=parts_of(store, train="AB", val="CD"))
+    val = chosen_samples(open_samples(store.path, split, "val"), settings)
+    assert val.ids == ("C/003", "D/000", "D/001")  # C has a gap after two pictures
+    net = NETWORKS[settings.model].build((3, 32, 32, 1), 3, weights=settings.weights)
+    fix_adapter(net)
+    whole = probabilities(net, val, batch_size=2)
+    stored = batches(replace(val, store=features), batch_size=2)
+    np.testing.assert_allclose(classifier(net).predict(stored, verbose=0), whole, atol=TOLERANCE)
+    assert np.ptp(whole, axis=0).max() > 10 * TOLERANCE
+
+
+@pytest.mark.slow
+def test_windows_are_trained_on_the_features_of_pictures(
+    make_pictures: Callable[..., Store], make_split: MakeSplit, tmp_path: Path
+) -> None:
+    store = make_pictures(STACKS, size=32)
+    assert make_features(store, THREE).computed == len(store.rows)
+    assert make_features(store, THREE).computed == 0
+    split = make_split(store, parts=parts_of(store, train="AB", val="CD"))
+    run = train(store.path, split, tmp_path / "run", THREE)
+    assert load_network(run)[0].data.shape == (1, 32, 32, 1)
+    assert evaluate(run).scores.samples == 3
+
+
+def test_single_pictures_cannot_be_trained_on_features(
+    make_pictures: Callable[..., Store], make_split: MakeSplit, tmp_path: Path
+) -> None:
+    store = make_pictures(STACKS, size=32)
+    with pytest.raises(ConfigError, match=r"other-shape: .* reads volumes, or windows .* give a `window`"):
+        train(store.path, make_split(store), tmp_path / "run", SETTINGS)
+    with pytest.raises(ConfigError, match="no-backbone: 'resnet50' has no backbone"):
+        extractor(replace(SETTINGS, model="resnet50", from_features=False), store)
 
 
 # --- and never others ---------------------------------------------------------------------------

@@ -2,18 +2,21 @@
 
 import gzip
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from stack_files import slices_dataset
 
 from pipeline.build import Options, build, make_plan
+from pipeline.build.collect import equal_pictures
 from pipeline.catalog import load_catalog
 from pipeline.check import check
 from pipeline.readers import nifti
 from pipeline.readers.nifti import doubts
-from pipeline.store import open_store
+from pipeline.store import Row, open_store
 
 SYNC = Options(scheduler="sync")
 NOISE = np.random.default_rng(5).integers(-1000, 1000, (20, 18, 7))
@@ -128,3 +131,46 @@ def test_equal_labels_of_different_classes_are_told_though_one_pair_has_equal_by
         "the same bytes under 2 names in several groups, so that a split may leak",
         "equal volumes from 3 different files with different labels and groups, a contradiction",
     ]
+
+
+# --- the same picture twice ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("CP_1_1_0003.png", "2 pictures have the same bytes as others with another label or group, such as"),
+        ("Normal_4_4_0000.png", "2 pictures have the same bytes as others with another label or group, such"),
+        ("Normal_0_0_0001.png", ""),  # the next slice of the same scan
+    ],
+    ids=["another label", "another group", "neither"],
+)
+def test_one_picture_in_two_places_is_told_where_it_is_a_contradiction(tmp_path, name, told):
+    dataset = slices_dataset(tmp_path)
+    shutil.copy(dataset.path / "Normal_0_0_0000.png", dataset.path / name)
+    summary = build(make_plan(dataset, SYNC), SYNC)
+    said = [item.reason for item in summary.warnings if "same bytes" in item.reason]
+    assert len(said) == bool(told)
+    assert all(line.startswith(told) for line in said)
+    pair = {"Normal_0_0_0000", name.removesuffix(".png")}
+    assert all(set(line.rpartition("such as ")[2].split(" and ")) == pair for line in said)
+    assert summary.quarantined == ()
+
+
+def test_equal_pictures_are_counted_by_their_bytes():
+    rows = [
+        Row(f"{stack}/{number}", label, group, "", "", sha256, "{}", stack=stack, position=number)
+        for number, (stack, label, group, sha256) in enumerate(
+            [
+                ("A", 0, "P", "x"),
+                ("A", 1, "P", "x"),
+                ("B", 0, "P", "x"),
+                ("B", 0, "Q", "y"),
+                ("C", 0, "R", "y"),
+            ]
+        )
+    ]
+    (warning,) = equal_pictures(Path("slices"), rows)
+    assert warning.reason.startswith("5 pictures")
+    assert equal_pictures(Path("slices"), [rows[0], rows[2], rows[3]]) == []
+    assert equal_pictures(Path("scans"), [replace(row, stack="") for row in rows]) == []

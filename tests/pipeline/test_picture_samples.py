@@ -22,6 +22,7 @@ from pipeline.build.repair import repair
 from pipeline.catalog import load_catalog
 from pipeline.catalog.schema import Dataset
 from pipeline.check import check
+from pipeline.crop import exclude_exterior
 from pipeline.errors import ConfigError, IntegrityError
 from pipeline.pictures import picture_values
 from pipeline.readers.reading import Picture
@@ -511,6 +512,45 @@ def test_the_body_is_cut_out_and_a_black_picture_is_left_whole():
     assert not values_of(np.zeros((60, 80), np.uint8), recipe).any()
 
 
+def slice_with_table() -> NDArray[np.uint8]:
+    """Air of 55, a body of 200 and a table of 180 below it."""
+    picture = np.full((60, 80), 55, np.uint8)
+    picture[8:44, 15:70] = 200
+    picture[52:55] = 180
+    return picture
+
+
+def test_the_exterior_becomes_air_and_a_picture_without_a_body_is_left_as_it_is():
+    same = {"dtype": "float32", "shape": (1, 60, 80), "exterior": "exclude"}
+    table, inside = np.s_[52:55, 2:-2], np.s_[12:40, 20:65]
+    gray = values_of(slice_with_table(), SlicesRecipe(**same)) * 255
+    np.testing.assert_allclose(gray[table], 55, atol=1e-3)
+    np.testing.assert_allclose(gray[inside], 200, atol=1e-3)
+    # Hounsfield units, whose values inside the body keep their digits.
+    hounsfield = slice_with_table() * 6.0 - 1000.25
+    scan = values_of(hounsfield, CtRecipe(sample="picture", **same), limits=(-1000, 400)) * 1400 - 1000
+    np.testing.assert_allclose(scan[table], 55 * 6 - 1000.25, atol=1400 / 255)
+    np.testing.assert_allclose(scan[inside], np.minimum(200 * 6 - 1000.25, 400), atol=0.01)
+    assert not values_of(np.zeros((60, 80), np.uint8), SlicesRecipe(**same)).any()
+
+
+def test_the_exterior_is_excluded_before_the_crop():
+    recipe = SlicesRecipe(dtype="float32", shape=(1, 19, 76), exterior="exclude", crop="box")
+    values = values_of(slice_with_table(), recipe, box=(2, 41, 78, 60)) * 255
+    assert values.max() > 199
+    np.testing.assert_allclose(values[5:], 55, atol=1e-3)
+
+
+def test_slices_of_a_scan_are_built_without_their_exterior(tmp_path):
+    recipe = {"shape": [1, 60, 80], "dtype": "uint8", "exterior": "exclude"}
+    dataset = slices_dataset(tmp_path, recipe=recipe)
+    write_picture(dataset.path / "CP_1_1_0000.png", slice_with_table())
+    store = built(dataset)
+    assert store.header.recipe["exterior"] == "exclude"
+    assert store.rows[0].id == "CP_1_1_0000"
+    np.testing.assert_array_equal(store.read(0)[0], exclude_exterior(slice_with_table()))
+
+
 def test_antialias_is_pillows_to_a_gray_level(seed):
     rng = np.random.default_rng(seed)
     for _ in range(30):
@@ -541,6 +581,7 @@ def test_the_window_of_16_bits_and_the_maximum():
         (FramesRecipe, {"sample": "picture", "depth": "even"}, "needs `sample: stack`"),
         (CtRecipe, {"preset": "sononet-2025"}, "type nifti has the presets viptt-2021"),
         (FramesRecipe, {"preset": "sononet-2025", "resize": "siz"}, "stands for"),
+        (SlicesRecipe, {"preset": "covidnet-ct-id-2022", "exterior": "exclude"}, "stands for"),
     ],
 )
 def test_recipes_that_make_no_sense(make, keys, word):
