@@ -4,6 +4,8 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 READY := $(VENV)/ready
+# Two files of tests at a time; those of one file share what they prepare.
+TWO := -n 2 --dist loadfile
 
 .PHONY: help setup demo unit test slow chaos coverage lint types check bench schema pins docs screenshots
 
@@ -36,10 +38,10 @@ demo: setup
 	$(BIN)/viptt demo demo
 
 unit: setup
-	$(BIN)/python -m pytest -m "unit and not slow" --ignore=tests/model
+	$(BIN)/python -m pytest $(TWO) -m "unit and not slow" --ignore=tests/model
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(TWO) -m "not slow"
 
 slow: setup
 	$(BIN)/python -m pytest -m "slow and not chaos" --durations=40

@@ -641,6 +641,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_features_then_a_training_on_them(sized, tmp_path):
     pytest.importorskip("tensorflow")
     result = viptt("features", "ct", *SMALL, "--json", "--catalog", sized)

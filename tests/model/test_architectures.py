@@ -36,6 +36,7 @@ def viptt(
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", ["ct", "clips"])
 def test_a_network_is_added_by_one_entry(viptt: Callable[..., Result], tmp_path: Path, dataset: str) -> None:
     run = tmp_path / "run"

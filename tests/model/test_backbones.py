@@ -197,7 +197,8 @@ PREPARED: Mapping[str, tuple[float, ...]] = {
 }
 
 
-@pytest.mark.parametrize("name", ["vgg16", "resnet50", pytest.param("densenet121", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vgg16", "resnet50", "densenet121"])
 def test_weights_of_colours_see_a_gray_picture_as_three_equal_colours(name: str, tmp_path: Path) -> None:
     donor = colour(name)
     donor.save_weights(tmp_path / "colour.weights.h5")

@@ -142,6 +142,7 @@ def test_groups_are_decided_for_beside_samples(
     assert [level["scores"]["samples"] for level in levels] == [3, 3]
 
 
+@pytest.mark.slow
 def test_groups_of_several_classes_have_no_decision(
     make_store: MakeStore, make_split: MakeSplit, make_run: Callable
 ) -> None:
@@ -168,6 +169,7 @@ def test_a_background_that_is_no_class_is_refused_before_anything_is_predicted(
 # --- what is evaluated --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_another_part_can_be_named(make_store: MakeStore, make_split: MakeSplit, make_run: Callable) -> None:
     store = make_store()
     run = make_run(store, make_split(store))
@@ -185,6 +187,7 @@ def test_another_store_of_the_same_classes_can_be_named(
     assert (found.store_digest, found.dataset) == (other.digest, "other")
 
 
+@pytest.mark.slow
 def test_another_recipe_is_told(make_store: MakeStore, make_split: MakeSplit, make_run: Callable) -> None:
     store, other = make_store(), make_store(name="other", type_="video", preset="viptt-2021")
     run, lines = make_run(store, make_split(store)), []

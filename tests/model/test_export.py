@@ -192,6 +192,7 @@ def test_a_clip_becomes_what_the_pipeline_makes_of_its_frames(tmp_path: Path, fr
 # --- the whole, as SavedModel and as ONNX -------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_raw_scans_of_any_size_get_the_probabilities_of_the_pipeline(
     exported: Callable[..., Path], write_nifti: Callable[..., Path], tmp_path: Path, form: str

@@ -149,6 +149,7 @@ def write_pictures(folder: Path) -> list[Path]:
     return paths
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", ["middle", "covidnet"])
 def test_raw_pictures_get_the_probabilities_of_predict(
@@ -180,6 +181,7 @@ def test_it_serves_where_this_project_is_not_installed(
     np.testing.assert_allclose(found, call(out, picture=picture), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_the_client_gives_the_box(run: Callable[..., Path], form: str) -> None:
     recipe = {**document(RECIPES["box"]), "crop": "body"}

@@ -67,6 +67,7 @@ def history_of(run: Path) -> list[dict[str, str]]:
 # --- the same numbers ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "dtype"),
     [("viptt-net", "float16"), ("viptt-net-small", "float16"), ("viptt-net-small", "uint8")],
@@ -117,6 +118,7 @@ def test_training_on_features_is_training_the_whole_network_with_the_rest_frozen
         np.testing.assert_allclose(a, b, atol=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_the_run_is_one_of_the_whole_network_on_volumes(
     make_store: MakeStore, make_split: MakeSplit, tmp_path: Path
 ) -> None:
@@ -139,6 +141,7 @@ def test_the_run_is_one_of_the_whole_network_on_volumes(
     assert evaluate(run).scores.samples == 3
 
 
+@pytest.mark.slow
 def test_in_mixed_precision_the_features_are_still_those_of_the_backbone(
     make_store: MakeStore, make_split: MakeSplit, tmp_path: Path
 ) -> None:
@@ -255,6 +258,7 @@ def test_volumes_in_the_place_of_features_are_refused(
         train(store.path, make_split(store), tmp_path / "run", SETTINGS)
 
 
+@pytest.mark.slow
 def test_a_damaged_feature_stops_training_and_is_named(
     make_store: MakeStore, make_split: MakeSplit, tmp_path: Path
 ) -> None:
@@ -277,6 +281,7 @@ def test_what_features_cannot_do_is_refused(wrong: dict[str, object]) -> None:
 # --- from a network trained before --------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_network_with_this_very_backbone_is_a_start_and_another_is_not(
     make_store: MakeStore, make_split: MakeSplit, make_run: Callable, tmp_path: Path
 ) -> None:
@@ -331,6 +336,7 @@ def test_killed_in_an_epoch_and_resumed_the_weights_are_the_same_bits(
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_going_on_with_other_features_is_refused(
     make_store: MakeStore, make_split: MakeSplit, tmp_path: Path
 ) -> None:

@@ -181,6 +181,7 @@ def test_a_submission_is_checked_before_the_work(run: Path, scan: Path, tmp_path
 # --- several runs -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_runs_are_averaged(ct: Path) -> None:
     runs = [trained(ct, name=f"run{seed}", seed=seed) for seed in (1, 2, 3)]
     alone = [numbers(predict(run, "ct", "--catalog", ct).stdout) for run in runs]
@@ -378,6 +379,7 @@ def test_parts_are_for_datasets(run: Path, scan: Path) -> None:
 # --- pictures -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_decision_has_its_picture(run: Path, ct: Path, scan: Path, tmp_path: Path) -> None:
     odd = tmp_path / "new/$x_肺%.nii.gz"
     odd.parent.mkdir()

@@ -71,6 +71,7 @@ def test_pictures_are_halved_four_times_and_windows_lose_four_frames(
 @pytest.mark.parametrize("kind", SHAPES)
 def test_it_gives_probabilities_or_logits(kind: str) -> None:
     shape = SHAPES[kind]
+    keras.utils.set_random_seed(0)
     net = sononet(kind, features=2, shape=shape)
     logits = sononet(kind, features=2, shape=shape, activation=None)
     logits.set_weights(net.get_weights())

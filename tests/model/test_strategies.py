@@ -78,9 +78,8 @@ def test_a_class_that_does_not_occur_weighs_nothing() -> None:
     np.testing.assert_allclose(class_weights([0, 0, 0, 2], 3), [4 / 6, 0, 2])
 
 
-@pytest.mark.parametrize(
-    "strategy", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("pt", "pt+cw")), "pt+cw+aug"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["pt", "pt+cw", "pt+cw+aug"])
 def test_a_network_trained_on_videos_starts_a_training_on_scans(
     make_store: MakeStore, make_split: MakeSplit, make_run: Callable, strategy: str, trained: Callable
 ) -> None:
@@ -97,6 +96,7 @@ def test_a_network_trained_on_videos_starts_a_training_on_scans(
     assert config.init_sha256 == (first / "model.weights.h5.sha256").read_text().split()[0]
 
 
+@pytest.mark.slow
 def test_the_first_loss_is_weighted(
     finished: Any, make_split: MakeSplit, make_store: MakeStore, tmp_path: Path
 ) -> None:

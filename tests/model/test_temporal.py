@@ -54,6 +54,7 @@ def test_in_two_parts_or_rematerialized_it_is_the_same_network(temporal: str) ->
     np.testing.assert_allclose(rematerialized(net, frames=3)(volumes), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temporal", ["attention", "convlstm"])
 def test_weights_go_out_and_in_also_for_other_classes(temporal: str, tmp_path: Path) -> None:
     donor, path = built(temporal), tmp_path / "net.weights.h5"
@@ -82,6 +83,7 @@ def test_attention_is_the_weighted_mean_of_the_paper() -> None:
         np.testing.assert_allclose(pooled, (score / score.sum()) @ h, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backbone", "features"), [("resnet50", 2048), ("mobilenetv2", 1280)])
 def test_the_backbone_may_be_another(backbone: str, features: int) -> None:
     net = viptt_net(SHAPE, 3, weights="none", backbone=backbone)

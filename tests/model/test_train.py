@@ -67,6 +67,7 @@ def test_it_learns(trained: Callable) -> None:
     assert evaluate(run).scores.accuracy.value == 1
 
 
+@pytest.mark.slow
 def test_the_best_weights_are_kept(trained: Callable) -> None:
     run, _ = trained(replace(SETTINGS, epochs=6, learning_rate=1.0, stop_patience=3))
     rows = history_of(run)
@@ -77,6 +78,7 @@ def test_the_best_weights_are_kept(trained: Callable) -> None:
     assert net.evaluate(data, verbose=0) == pytest.approx(best, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_training_stops_where_the_validation_loss_stagnates(trained: Callable) -> None:
     settings = replace(STILL, epochs=30, learning_rate=1e-30, plateau_patience=2, stop_patience=3)
     run, _ = trained(settings)
@@ -97,6 +99,7 @@ def events_of(run: Path) -> list[dict[str, float]]:
     ]
 
 
+@pytest.mark.slow
 def test_the_events_for_tensorboard_are_the_history_also_after_resuming(
     finished: Any, resumed: Callable
 ) -> None:
@@ -111,12 +114,13 @@ def test_the_events_for_tensorboard_are_the_history_also_after_resuming(
 # --- what is trained ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("type_", "freeze", "moves"),
     [
         ("video", None, False),
         ("nifti", None, True),
-        pytest.param("video", False, True, marks=pytest.mark.slow),
+        ("video", False, True),
     ],
 )
 def test_the_backbone_is_frozen_for_videos_unless_told(
@@ -166,6 +170,7 @@ def test_a_damaged_volume_stops_training_and_is_named(
         train(store.path, make_split(store), tmp_path / "run", SETTINGS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sample", [1, 7], ids=["validation", "training"])
 def test_damage_after_the_first_epoch_stops_training(
     make_store: MakeStore, make_split: MakeSplit, tmp_path: Path, sample: int
@@ -227,6 +232,7 @@ def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
         replace(SETTINGS, **wrong)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_a_number_ends_the_training(trained: Callable) -> None:
     with pytest.raises(VipttError, match="diverged"):
         trained(replace(SETTINGS, learning_rate=1e38, epochs=3))
@@ -235,14 +241,8 @@ def test_a_loss_that_is_not_a_number_ends_the_training(trained: Callable) -> Non
 # --- how it is computed ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "option",
-    [
-        {"mixed_precision": True},
-        pytest.param({"jit_compile": True}, marks=pytest.mark.slow),
-        pytest.param({"remat": True}, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("option", [{"mixed_precision": True}, {"jit_compile": True}, {"remat": True}])
 def test_it_trains_with(trained: Callable, option: dict[str, bool]) -> None:
     run, _ = trained(replace(SETTINGS, **option))
     assert evaluate(run).scores.samples == 3

@@ -114,6 +114,7 @@ def stale(make_store: Callable, make_split: Callable, make_catalog: Callable) ->
     return catalog
 
 
+@pytest.mark.slow
 def test_training_on_a_stale_store_needs_stale_ok(stale: Path, tmp_path: Path) -> None:
     call = ("train", "ct", *TOY, "--run", tmp_path / "run")
     refused(viptt(stale, *call), "stale-store")
@@ -190,6 +191,7 @@ def test_a_bar_is_drawn_on_a_terminal_alone(
     assert "\nepoch 1/1: loss" in told.getvalue()
 
 
+@pytest.mark.slow
 def test_quiet_prints_no_tables(finished: Any, tmp_path: Path) -> None:
     run = str(shutil.copytree(finished.run, tmp_path / "run"))
     for command in ("evaluate", "compare"):

@@ -68,6 +68,7 @@ def equal(found: list[np.ndarray], expected: list[np.ndarray]) -> bool:
 # --- where the backbone's weights come from -----------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["run", "file", "backbone"])
 def test_the_backbone_comes_from_a_run_or_a_file_and_the_rest_is_new(
     viptt: Callable,
@@ -183,6 +184,7 @@ def test_a_store_of_another_program(
     refused(viptt("train", "ct", *SMALL, "--run", tmp_path / "run"), 4, "foreign-store")
 
 
+@pytest.mark.slow
 def test_classes_of_another_dataset(
     viptt: Callable, make_store: Callable, make_split: Callable, make_run: Callable, tmp_path: Path
 ) -> None:
@@ -194,6 +196,7 @@ def test_classes_of_another_dataset(
     assert viptt("train", "ct", *SMALL, *tuned).exit_code == 0
 
 
+@pytest.mark.slow
 def test_the_weights_a_run_began_with_may_not_change_under_it(
     viptt: Callable, make_run: Callable, tmp_path: Path
 ) -> None:

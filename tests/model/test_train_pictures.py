@@ -90,14 +90,13 @@ def trained(make_pictures: Callable, make_split: Callable, tmp_path: Path) -> Tr
 # --- networks -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
         replace(ONCE, model="sononet-2d", width=2, unfreeze=1, standardise="picture"),
         ONCE,
-        pytest.param(
-            replace(ONCE, model="mobilenetv2", weights="none", unfreeze=1), marks=pytest.mark.slow, id="keras"
-        ),
+        replace(ONCE, model="mobilenetv2", weights="none", unfreeze=1),
     ],
     ids=lambda settings: settings.model,
 )
@@ -110,6 +109,7 @@ def test_networks_of_pictures(trained: Trained, settings: Settings) -> None:
     assert found.scores.samples == 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -197,6 +197,7 @@ def test_the_presets_train(trained: Trained, name: str, changes: dict[str, objec
 # --- mean and deviation -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_mean_and_deviation_of_the_train_part_are_in_the_network(trained: Trained) -> None:
     run = trained(replace(ONCE, model="mobilenetv2", weights="none", unfreeze=0), size=32)
     config, net = load_network(run)
@@ -233,13 +234,19 @@ class Killed(BaseException):
     "changes",
     [
         {"sampler": "weighted", "optimizer": "adam", "weight_decay": 1e-3, "window": FIVE},
-        {
-            "sampler": "oversample",
-            "frames": "selected",
-            "class_weights": True,
-            "plateau_threshold_mode": "rel",
-        },
-        {"sampler": "even-batches", "augmentation": ({"ultrasound": {}}, {"RandomFlip": {}})},
+        pytest.param(
+            {
+                "sampler": "oversample",
+                "frames": "selected",
+                "class_weights": True,
+                "plateau_threshold_mode": "rel",
+            },
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"sampler": "even-batches", "augmentation": ({"ultrasound": {}}, {"RandomFlip": {}})},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=lambda changes: changes["sampler"],
 )

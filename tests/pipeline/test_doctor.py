@@ -79,6 +79,7 @@ def test_a_catalog_with_faults_is_no_failure(tmp_path):
     assert str(catalog) in missing["what"]
 
 
+@pytest.mark.slow
 def test_the_framework_is_asked_from_outside(tmp_path):
     code = "import sys; from pipeline.doctor import examine; from pathlib import Path; "
     code += f"examine(Path({str(tmp_path / 'none.yaml')!r})); "

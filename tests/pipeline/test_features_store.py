@@ -236,6 +236,7 @@ def strike(store: Path, fault: str, first: int, step: int) -> None:
         assert result["left"] == [], result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["kill", "ENOSPC"])
 def test_fault_at_some_file_operations(tmp_path, fault, seed):
     strike(write_volumes(tmp_path, [0, 1, 2]).path, fault, random.Random(seed).randint(1, 19), 19)

@@ -304,7 +304,7 @@ def runs(process: psutil.Process) -> bool:
 @pytest.mark.parametrize(
     ("moment", "arguments"),
     [
-        ("starting", ("check", "--deep", "--workers", "2")),
+        pytest.param("starting", ("check", "--deep", "--workers", "2"), marks=pytest.mark.slow),
         ("working", ("build", "--workers", "2")),
         pytest.param("starting", ("build", "--workers", "2"), marks=pytest.mark.slow),
         pytest.param("working", ("check", "--deep", "--workers", "2"), marks=pytest.mark.slow),
