@@ -1,5 +1,6 @@
 """One unit of work: one source to one chunk file and one line of the journal. Runs in any worker."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,10 +15,12 @@ from pipeline.convert import ConvertedPicture, PictureConversion, convert
 from pipeline.errors import ConfigError, Problem, ResourceError, SourceError
 from pipeline.files import canonical_json
 from pipeline.readers import SOURCE_TYPES
-from pipeline.readers.content import hash_file, signatures
-from pipeline.readers.reading import Facts, Listed, Source, Statistics
+from pipeline.readers.content import hash_file, read_file, signatures
+from pipeline.readers.reading import Facts, Listed, Source, SourceType, Statistics
 from pipeline.recipe import Recipe
 from pipeline.store import CRC_BYTES, Chunk, write_chunk, write_chunks
+
+HELD_BYTES = 32 << 20  # of the pictures of a stack that a worker holds
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,15 @@ def process(task: Task) -> Result:
         files = source.files(task.origin)
         before = signatures(files)
         size = sum(signature.size for signature in before)
-        hashes = {file.name: hash_file(file) for file in files}
+        contents = _contents(source, files, size)
+        hashes = _hashes(files, contents)
         sha256 = source.hash_of(task.origin, hashes)
         check_hash(task.path, sha256, task.wanted_sha256)
         key = Key(sha256, task.recipe_sha256, source.converter)
         for earlier in task.earlier:
             if reusable(earlier, key, task.recipe.volume_bytes):
                 return Result(replace(earlier.entry, source=task.source), earlier.chunks, True, size)
-        entry = _made(task, key, hashes)
+        entry = _made(task, replace(task.origin, contents=contents), key, hashes)
         if signatures(source.files(task.origin)) != before:
             reason = "it changed while it was read"
             raise SourceError.of(task.path, "changed-during-read", reason, "build again")
@@ -93,6 +97,23 @@ def process(task: Task) -> Result:
     return result
 
 
+def _contents(source: SourceType, files: Sequence[Path], nbytes: int) -> dict[str, bytes]:
+    """The bytes of a stack's pictures by the names of their files, so that they are read but once.
+
+    Nothing for larger stacks, whose files are read one after the other, and for sources of one file.
+    """
+    if nbytes > HELD_BYTES or not (source.folder or source.from_lists):
+        return {}
+    return {file.name: read_file(file) for file in files}
+
+
+def _hashes(files: Sequence[Path], contents: Mapping[str, bytes]) -> dict[str, str]:
+    """The SHA-256 of each file by its name."""
+    if contents:
+        return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    return {file.name: hash_file(file) for file in files}
+
+
 def check_hash(path: Path, sha256: str, wanted: str) -> None:
     """Raises SourceError with code hash-mismatch if a source's hash is not the wanted one ("": any)."""
     if wanted and sha256 != wanted:
@@ -100,17 +121,16 @@ def check_hash(path: Path, sha256: str, wanted: str) -> None:
         raise SourceError.of(path, "hash-mismatch", reason, "fetch it again, or correct the table")
 
 
-def _made(task: Task, key: Key, hashes: Mapping[str, str]) -> Entry:
+def _made(task: Task, source: Source, key: Key, hashes: Mapping[str, str]) -> Entry:
     """Convert a source, whose files have these hashes by their names, and write its volumes."""
     if task.recipe.sample == "picture":
-        return _made_pictures(task, key, hashes)
-    conversion = convert(task.origin, task.recipe)
+        return _made_pictures(task, PictureConversion(source, task.recipe), key, hashes)
+    conversion = convert(source, task.recipe)
     sha256 = write_chunk(task.chunk, conversion.volume)
     return _entry(task, key, conversion.facts, conversion.statistics, sha256=sha256)
 
 
-def _made_pictures(task: Task, key: Key, hashes: Mapping[str, str]) -> Entry:
-    conversion = PictureConversion(task.origin, task.recipe)
+def _made_pictures(task: Task, conversion: PictureConversion, key: Key, hashes: Mapping[str, str]) -> Entry:
     written = iter(write_chunks(task.chunk, _unless_unreadable(task.path, conversion.volumes())))
     if all(picture.problem for picture in conversion.pictures):
         raise _no_pictures(task.path, conversion.pictures)

@@ -6,7 +6,8 @@ Everything that has to know the bytes of a source asks here: hashes, sizes, whet
 import hashlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,8 +76,20 @@ def _signature(status: os.stat_result) -> Signature:
 
 def hash_file(path: Path) -> str:
     """SHA-256 of a file's bytes. Raises SourceError if it cannot be read."""
-    try:
+    with _readable(path):
         return file_sha256(path)
+
+
+def read_file(path: Path) -> bytes:
+    """A file's bytes. Raises SourceError if it cannot be read."""
+    with _readable(path):
+        return path.read_bytes()
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         reason = str(error.strerror)
         raise SourceError.of(path, "unreadable", reason, "fix its permissions or its disk") from None

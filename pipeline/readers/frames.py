@@ -111,7 +111,7 @@ def pictures(source: Source, recipe: FramesRecipe) -> PictureReading:
     taken = range(len(names))[:: recipe.kept_frames.step]
     listed = [ListedPicture(names[position], order.names[position], position) for position in taken]
     facts: Facts = {"shape": [len(listed), 0, 0], **_stack_facts(order)}
-    return PictureReading(read_each(source.path, listed, recipe, facts, alike=True), facts)
+    return PictureReading(read_each(source, listed, recipe, facts, alike=True), facts)
 
 
 def examine(source: Source) -> Reading:

@@ -19,8 +19,8 @@ from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
 from pipeline.errors import SourceError
-from pipeline.readers.content import check_regular_file
-from pipeline.readers.reading import NOTHING, Facts, Picture
+from pipeline.readers.content import check_regular_file, read_file
+from pipeline.readers.reading import NOTHING, Facts, Picture, Source
 from pipeline.recipe import FramesRecipe, SlicesRecipe
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -31,17 +31,15 @@ LEVELS = (0.0, 255.0)  # of 8 bits: what becomes 0 and 1
 FETCH = "fetch or export it again"
 
 
-def read_picture(path: Path, *, colour: bool = False) -> NDArray[Any]:
+def read_picture(path: Path, *, colour: bool = False, data: bytes | None = None) -> NDArray[Any]:
     """One picture as gray (height, width), uint8 or uint16. Raises SourceError.
 
-    With ``colour``, a picture that has colours is red, green, blue, (height, width, 3).
+    With ``colour``, a picture that has colours is red, green, blue, (height, width, 3). ``data`` are the
+    bytes of the file, where they have been read already.
     """
-    check_regular_file(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        reason = str(error.strerror)
-        raise SourceError.of(path, "unreadable", reason, "fix its permissions or its disk") from None
+    if data is None:
+        check_regular_file(path)
+        data = read_file(path)
     if not is_whole(data):
         raise SourceError.of(path, "truncated", "it is cut short, or its bytes have changed", FETCH)
     try:
@@ -126,7 +124,7 @@ class ListedPicture:
 
 
 def read_each(
-    folder: Path,
+    source: Source,
     listed: Iterable[ListedPicture],
     recipe: FramesRecipe | SlicesRecipe,
     facts: Facts,
@@ -139,9 +137,10 @@ def read_each(
     """
     first: NDArray[Any] | None = None
     for item in listed:
-        path = folder / item.file
+        path = source.path / item.file
         try:
-            values = read_picture(path, colour=recipe.preset is not None)
+            data = source.contents.get(item.file)
+            values = read_picture(path, colour=recipe.preset is not None, data=data)
             first = values if first is None else first
             if alike:
                 check_like(path, values, first)

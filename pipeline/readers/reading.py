@@ -43,10 +43,14 @@ class Listed(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """What a reader reads: a file, a folder, or the ``listed`` pictures in a folder."""
+    """What a reader reads: a file, a folder, or the ``listed`` pictures in a folder.
+
+    ``contents`` are the bytes of files that have been read already, by the files' names.
+    """
 
     path: Path
     listed: tuple[Listed, ...] = ()
+    contents: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def pictures(source: Source, recipe: SlicesRecipe) -> PictureReading:
         ListedPicture(PurePosixPath(item.file).stem, item.file, position, item.box)
         for position, item in enumerate(source.listed)
     ]
-    return PictureReading(read_each(source.path, listed, recipe, facts, alike=False), facts)
+    return PictureReading(read_each(source, listed, recipe, facts, alike=False), facts)
 
 
 def examine(source: Source) -> Reading:
