@@ -140,7 +140,7 @@ class Code(StrEnum):
     NO_TABLE = ("no-table", (2,), "there is no label table")
     NO_VOLUME = ("no-volume", (3,), "a source gave no volume")
     NO_WEIGHTS = ("no-weights", (2, 6), "there are no weights, or they cannot be fetched")
-    NO_WINDOWS = ("no-windows", (2,), "not one window or selected picture is there")
+    NO_WINDOWS = ("no-windows", (2, 3), "not one window or selected picture is there")
     NO_WORKERS = ("no-workers", (6,), "no worker can be started")
     NON_FINITE = ("non-finite", (3, 4), "values are NaN or infinite")
     NOT_3D = ("not-3d", (3,), "a scan has more or fewer than three axes")

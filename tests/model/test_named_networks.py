@@ -66,6 +66,8 @@ def test_weights_of_the_fetal_database_come_with_standardised_pictures(tmp_path:
     net = build_network(Settings(model="sononet-2d", width=2, weights=str(path)), PICTURE, 3)
     assert "standardise" in {layer.name for layer in net.layers}
     np.testing.assert_array_equal(net.get_layer("adapt2_bn").gamma, np.ones(3))
+    body = Settings(model="sononet-2d", width=2, strategy="pt", init=str(path))
+    assert "standardise" in {layer.name for layer in build_network(body, PICTURE, 3).layers}
     preset = Settings(model="sononet-2d", width=2, weights=str(path), preset="sononet-2025")
     net = build_network(preset, PICTURE, 3)
     assert "standardise" not in {layer.name for layer in net.layers}
