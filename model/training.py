@@ -135,6 +135,7 @@ def _plan(
     data = describe(opened, Path(split_file))
     check_fits(settings, sample_shape(data.shape, data.recipe, settings.window))
     samples = {name: chosen_samples(listed, settings, say=say) for name, listed in samples.items()}
+    _check_classes(samples["train"], settings, split_file, say)
     if settings.from_features:
         features = open_features(opened)
         samples = {name: replace(listed, store=features) for name, listed in samples.items()}
@@ -147,6 +148,19 @@ def _plan(
     else:
         check_new(folder)
     return _Job(folder, config, opened, split, samples["train"], samples["val"])
+
+
+def _check_classes(train: Samples, settings: Settings, where: str | Path, say: Say) -> None:
+    """Refuse to draw from classes without a sample; without a sampler, such a class is only told."""
+    found, classes = set(train.labels), train.store.header.classes
+    lacking = [name for index, name in enumerate(classes) if index not in found]
+    if not lacking:
+        return
+    reason = f"its split 'train' has no sample of {', '.join(lacking)}"
+    if settings.sampler != "shuffled":
+        remedy = f"leave that out of `classes`, split again, or leave `sampler: {settings.sampler}` out"
+        raise ConfigError.of(where, "class-missing", reason, remedy)
+    say(f"warning: {where}: {reason}, which is not learned")
 
 
 def _with_statistics(job: _Job, say: Say) -> _Job:

@@ -44,7 +44,7 @@ class Code(StrEnum):
     CHUNK_CHECKSUM = ("chunk-checksum", (4,), "the bytes of a volume have changed")
     CHUNK_SIZE = ("chunk-size", (4,), "the file of a volume is too short or too long")
     CHUNK_SWAPPED = ("chunk-swapped", (4,), "the file of a volume holds another volume")
-    CLASS_MISSING = ("class-missing", (0,), "a split lacks samples of some class")
+    CLASS_MISSING = ("class-missing", (0, 2), "a split lacks samples of some class")
     CODEC_NOT_ALLOWED = ("codec-not-allowed", (3,), "a codec that is not on the list of those decoded")
     CONFIG_CHANGED = ("config-changed", (4,), "the settings of a run are not those that it was trained with")
     CONFIG_DAMAGED = ("config-damaged", (4,), "the settings of a run cannot be read")
