@@ -16,6 +16,7 @@ NETWORKS: dict[str, dict[str, object]] = {
     "sononet-3d": {"window": WINDOW},
     "sononet-2+1d": {"window": WINDOW},
 }
+QUICK = ("--scheduler", "sync", "--batch-size", 32)
 CLASSES = ("Cov", "Pneu", "Reg", "Vir")  # the names of the files begin with them
 # Of 24 and of 41 frames, as ffprobe counts them.
 NEW = {"convex__Reg_liftl_pneucase3_clip1": 24, "convex__Pneu_liftl_pneu_case3_clip4": 41}
@@ -61,8 +62,8 @@ def test_real_clips_are_trained_on_by_each_network_and_predicted(shared: Path, t
         given = ("--config", tmp_path / "settings.yaml", "--epochs", 1, "--batch-size", 16)
         viptt("train", "lungs", *given, "--run", run, "--catalog", catalog)
         files = [clips / f"{clip}.mp4" for clip in NEW]
-        table = viptt("predict", run, *files, "--timelines", pictures, "--scheduler", "sync")
-        found, stored = rows_of(table), rows_of(viptt("predict", run, "lungs", "--catalog", catalog))
+        table = viptt("predict", run, *files, "--timelines", pictures, *QUICK)
+        found, stored = rows_of(table), rows_of(viptt("predict", run, "lungs", *QUICK, "--catalog", catalog))
         first = settings.get("window", {"length": 1})["length"] - 1
         expected = [f"{clip}/{number}" for clip, count in NEW.items() for number in range(first, count)]
         assert list(found) == expected
