@@ -335,6 +335,7 @@ def predict(
     out: Path | None,
     submission: Path | None,
     explain: Path | None,
+    timelines: Path | None,
     batch_size: int,
     **reading: Any,
 ) -> int:
@@ -342,16 +343,15 @@ def predict(
 
     A FILE may be a folder: all sources below it. Write `./NAME` for a path that is also a dataset.
     """
-    from pipeline.inputs import named_dataset
-    from pipeline.sources import write_quarantine
+    from pipeline.inputs import named_dataset, write_bad
 
-    dataset = named_dataset(inputs, console.settings().catalog, split=split)
-    _load_framework(figures=explain is not None)
+    dataset, runs = named_dataset(inputs, console.settings().catalog, split=split), (run, *others)
+    _load_framework(figures=bool(explain or timelines))
     from model import predictions
     from model.predict import load_ensemble, predict_dataset
 
-    predictions.check_targets(out, submission, pictures=explain)
-    ensemble = load_ensemble((run, *others), explained=explain is not None, say=console.say)
+    predictions.check_targets(out, submission, explain=explain, timelines=timelines)
+    ensemble = load_ensemble(runs, explained=bool(explain), over_time=bool(timelines), say=console.say)
     how: dict[str, Any] = {"batch_size": batch_size, "pictures": explain, "submission": submission}
     bad: list[Quarantined] = []
     if dataset:
@@ -361,10 +361,9 @@ def predict(
         found, bad = _predict_files(ensemble, inputs, reading, **how)
     console.tell_problems([item.problem for item in bad])
     classes = ensemble.data.classes
-    predictions.write(found, classes, out=out, submission_file=submission)
-    if out:
-        write_quarantine(out.with_name(out.name.removesuffix(".csv") + ".quarantine.csv"), bad)
-    document = predictions.document((run, *others), classes, found, bad)
+    predictions.write(runs, classes, found, out=out, submission_file=submission, timelines=timelines)
+    write_bad(out, bad)
+    document = predictions.document(runs, classes, found, bad)
     console.emit(document, "" if out else predictions.table(found, classes), data=True)
     return QUARANTINED if bad else 0
 
@@ -390,7 +389,7 @@ def _predict_files(
     options = Options(**{**reading, "workers": reading["workers"] or os.cpu_count() or 1})
     with console.progress("predict", len(new.files), "files") as report:
         volumes = new.volumes(options, report=_read_by(report), warn=console.say_warnings)
-        found = list(predict_volumes(ensemble, volumes, **how))
+        found = list(predict_volumes(ensemble, volumes, refuse=new.refuse, **how))
     if submission and new.bad:
         console.say(f"warning: {submission}: {len(new.bad)} files have no line in it")
     return found, new.bad

@@ -165,7 +165,8 @@ def _standardise(settings: Settings) -> str:
     given = settings.standardise
     if given is None:
         # The weights of the fetal database were trained on standardised pictures; the code of 2025 forgot it.
-        of_the_database = str(settings.weights).endswith(".pth") and settings.model == "sononet-2d"
+        start = str(settings.init or settings.weights)
+        of_the_database = start.endswith(".pth") and settings.model == "sononet-2d"
         return "picture" if of_the_database and settings.preset is None else known[0]
     if given not in known:
         reason = f"{settings.model} has no `standardise: {given}`"

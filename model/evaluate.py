@@ -70,7 +70,7 @@ def evaluate(
     folder = Path(run)
     config, net = load_network(folder)
     nothing_found = background_of(config.data.classes, background)
-    samples, split_digest = _samples(config, store, split_file, split)
+    samples, split_digest = _samples(config, store, split_file, split, say)
     if samples.store.header.recipe != config.data.recipe:
         say(f"warning: {samples.store.path} was built with another recipe than the run was trained on")
     say(f"predicting {len(samples.ids)} samples of {split!r}")
@@ -191,7 +191,7 @@ def _bins(curve: Reliability) -> Mapping[str, list[float | None]]:
 
 
 def _samples(
-    config: Config, store: str | Path | None, split_file: str | Path | None, name: str
+    config: Config, store: str | Path | None, split_file: str | Path | None, name: str, say: Say
 ) -> tuple[Samples, str]:
     """The samples of a split, by default of the run's own store if unchanged; the digest of its file."""
     file = Path(split_file or config.data.split)
@@ -209,7 +209,7 @@ def _samples(
         )
     window = config.settings.window
     every = Settings(window=window and window.at_each)
-    return chosen_samples(samples, every), describe(opened, file).split_digest
+    return chosen_samples(samples, every, say=say), describe(opened, file).split_digest
 
 
 def _check_fits(config: Config, store: Store) -> None:

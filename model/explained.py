@@ -7,8 +7,7 @@ whole scans lie in the folder ``scans``.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import keras
@@ -21,7 +20,7 @@ from model.grad_cam import require_maps, slice_heat
 from model.predictions import Prediction
 from model.run_folder import Config
 from model.windows import is_of_pictures
-from pipeline.errors import ConfigError, ResourceError
+from pipeline.errors import ConfigError
 
 OPTION, SCANS = "--explain", "scans"
 PIECES = re.compile(r"([^0-9]*)([0-9]*)")
@@ -46,12 +45,12 @@ def draw_volume(
 
     Raises ResourceError if the folder cannot be written.
     """
-    from model.plots import draw_explanation
+    from model.plots import draw_explanation, file_name, writing_pictures
 
     found = explain(nets, values)
     title = _title(sample, classes[found.label], found.probability)
-    with _writing(folder):
-        draw_explanation(folder / f"{_file_name(sample)}.png", values, found, title)
+    with writing_pictures(folder, OPTION):
+        draw_explanation(folder / f"{file_name(sample)}.png", values, found, title)
 
 
 def draw_picture(
@@ -61,12 +60,12 @@ def draw_picture(
 
     The heat of several networks is the mean of theirs. Raises ResourceError if it cannot be written.
     """
-    from model.plots import draw_slice
+    from model.plots import draw_slice, file_name, writing_pictures
 
     heat = np.mean([slice_heat(net, values[0], label=found.label) for net in nets], axis=0)
     title = _title(found.id, classes[found.label], found.probabilities[found.label])
-    with _writing(folder):
-        draw_slice(folder / f"{_file_name(found.id)}.png", values[0], heat, title)
+    with writing_pictures(folder, OPTION):
+        draw_slice(folder / f"{file_name(found.id)}.png", values[0], heat, title)
 
 
 def draw_scans(folder: Path, classes: Sequence[str], found: Iterable[Prediction]) -> None:
@@ -74,7 +73,7 @@ def draw_scans(folder: Path, classes: Sequence[str], found: Iterable[Prediction]
 
     Raises ResourceError if the folder cannot be written.
     """
-    from model.plots import draw_scan
+    from model.plots import draw_scan, file_name, writing_pictures
 
     scans: defaultdict[str, list[Prediction]] = defaultdict(list)
     for prediction in found:
@@ -86,9 +85,9 @@ def draw_scans(folder: Path, classes: Sequence[str], found: Iterable[Prediction]
         probabilities = np.array([prediction.probabilities for prediction in slices])
         label = int(probabilities.mean(axis=0).argmax())
         mean = _title(scan, classes[label], probabilities[:, label].mean())
-        with _writing(folder):
+        with writing_pictures(folder, OPTION):
             (folder / SCANS).mkdir(exist_ok=True)
-            path = folder / SCANS / f"{_file_name(scan)}.png"
+            path = folder / SCANS / f"{file_name(scan)}.png"
             draw_scan(path, probabilities, classes, f"{mean} (mean of {len(slices)} slices)")
 
 
@@ -99,18 +98,3 @@ def _place(sample: str) -> list[tuple[str, int]]:
 
 def _title(sample: str, name: str, probability: float) -> str:
     return f"{sample}: {name}, probability {probability:.3f}"
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        remedy = "free space, fix permissions, or give another `--explain DIR`"
-        raise ResourceError.of(folder, "cannot-write", str(error.strerror), remedy) from error
-
-
-def _file_name(sample: str) -> str:
-    """An id as a file name without folders; different ids give different names."""
-    # As in URLs; % itself is escaped too, or `a%2Fb` and `a/b` would share a name.
-    return "".join(f"%{ord(sign):02X}" if sign in "/\\%" or sign < " " else sign for sign in sample)

@@ -1,6 +1,7 @@
 """Figures of a training, as PNG and SVG: its curves. Of a decision, as PNG: its slices, its heat."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import cycle, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+
+from pipeline.errors import ResourceError
 
 if TYPE_CHECKING:
     from model.explain import Explanation
@@ -152,3 +155,26 @@ def save_figure(path: Path, inches: tuple[float, float], draw: Callable[[Figure]
         for target in paths:
             figure.savefig(target, **REPRODUCIBLE[target.suffix[1:]])
     return paths
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def file_name(sample: str) -> str:
+    """An id as a file name without folders; different ids give different names.
+
+    >>> file_name("a/b")
+    'a%2Fb'
+    """
+    # As in URLs; % itself is escaped too, or `a%2Fb` and `a/b` would share a name.
+    return "".join(f"%{ord(sign):02X}" if sign in "/\\%" or sign < " " else sign for sign in sample)
+
+
+@contextmanager
+def writing_pictures(folder: Path, option: str) -> Iterator[None]:
+    """Raise ResourceError if pictures cannot be written into the folder that an option names."""
+    try:
+        yield
+    except OSError as error:
+        remedy = f"free space, fix permissions, or give another `{option} DIR`"
+        raise ResourceError.of(folder, "cannot-write", str(error.strerror), remedy) from error

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from model.explained import check_explainable, draw_picture, draw_scans, draw_volume
 from model.loading import load_network
-from model.predictions import Prediction, check_submission
+from model.predictions import TIMELINES, Prediction, check_submission
 from model.run_folder import Data
 from model.settings import Settings
 from model.stream import Samples, batches, bind, chosen_samples, integrity_errors, scaled
-from model.windows import NewVolume, Volume, is_of_pictures, windows_of
+from model.windows import NewVolume, Refuse, Volume, is_of_pictures, windows_of
 from pipeline.errors import ConfigError, IntegrityError
 from pipeline.split import read_split
-from pipeline.store import Store, open_store
+from pipeline.store import Row, Store, open_store
 
 Say = Callable[[str], None]
 INSTEAD = "name the folder of its files instead, or build it with the run's recipe"
@@ -39,15 +39,23 @@ class Ensemble:
 
 
 def load_ensemble(
-    folders: Sequence[Path], *, explained: bool = False, say: Say = lambda line: None
+    folders: Sequence[Path],
+    *,
+    explained: bool = False,
+    over_time: bool = False,
+    say: Say = lambda line: None,
 ) -> Ensemble:
     """Load the networks of runs that know the same classes and read volumes of the same recipe.
 
-    ``explained`` says that their decisions will be. Raises ConfigError if a folder is no run, has no
-    weights, differs from the first, or cannot be explained, IntegrityError if a file is damaged.
+    ``explained`` says that their decisions will be, ``over_time`` that they will be drawn along a stack.
+    Raises ConfigError if a folder is no run, has no weights, differs from the first, or cannot be explained
+    or drawn, IntegrityError if a file is damaged.
     """
     configs, nets = zip(*map(load_network, folders), strict=True)
     first = configs[0].data
+    if over_time and not is_of_pictures(first.recipe):
+        reason = "the run has one prediction for a whole stack, and none over time"
+        raise ConfigError.of(TIMELINES, "no-pictures", reason, "leave it out")
     if explained:
         for config, net in zip(configs, nets, strict=True):
             check_explainable(config, net)
@@ -66,29 +74,34 @@ def load_ensemble(
 
 
 def predict_volumes(
-    ensemble: Ensemble, volumes: Iterable[NewVolume], *, batch_size: int, pictures: Path | None = None
+    ensemble: Ensemble,
+    volumes: Iterable[NewVolume],
+    *,
+    batch_size: int,
+    refuse: Refuse,
+    pictures: Path | None = None,
 ) -> Iterator[Prediction]:
     """Predict volumes as they come, holding no more than a batch of them in memory.
 
-    With ``pictures``, a folder, each decision is explained there. Raises IntegrityError if a
-    network gives numbers that are not finite, ConfigError for a source too short for a window.
+    ``refuse`` is called for a source that is too short for a window. With ``pictures``, a folder, each
+    decision is explained there. Raises IntegrityError if a network gives numbers that are not finite.
     """
-    found = _predicted(ensemble, volumes, batch_size)
+    window = ensemble.settings.window
+    waiting = windows_of(volumes, window.length, refuse=refuse) if window else iter(volumes)
+    found = _predicted(ensemble, waiting, batch_size)
     if pictures is None:
         return (prediction for prediction, _ in found)
     return _drawn(pictures, ensemble, found)
 
 
 def _predicted(
-    ensemble: Ensemble, volumes: Iterable[NewVolume], batch_size: int
+    ensemble: Ensemble, waiting: Iterator[NewVolume], batch_size: int
 ) -> Iterator[tuple[Prediction, Volume]]:
-    window = ensemble.settings.window
-    waiting = windows_of(volumes, window.length) if window else iter(volumes)
     while batch := list(islice(waiting, batch_size)):
         values = np.stack([_network_input(item.volume, ensemble) for item in batch])
         values = values.reshape(len(batch), *ensemble.nets[0].input_shape[1:])
         found = [np.asarray(net.predict_on_batch(values)) for net in ensemble.nets]
-        predictions = _averaged([(item.id, item.source, item.stack) for item in batch], found)
+        predictions = _averaged(batch, found)
         yield from zip(predictions, (item.volume for item in batch), strict=True)
 
 
@@ -124,7 +137,7 @@ def predict_dataset(
     ``predict_store`` do.
     """
     # Whatever can be refused is refused before the first volume is read.
-    samples = samples_of(open_store(store), ensemble, split_file, split)
+    samples = samples_of(open_store(store), ensemble, split_file, split, say=say)
     if submission:
         check_submission([samples.store.rows[row].source for row in samples.rows])
     say(f"predicting {len(samples.ids)} samples of {samples.store.header.dataset}")
@@ -137,7 +150,7 @@ def predict_store(
     """Predict samples of a store. Raises IntegrityError as ``predict_volumes``, and if one is damaged."""
     found = [probabilities(net, samples, batch_size=batch_size) for net in ensemble.nets]
     rows = [samples.store.rows[row] for row in samples.labelled_rows]
-    predictions = _averaged([(row.id, row.source, row.stack) for row in rows], found)
+    predictions = _averaged(rows, found)
     if pictures is None:
         return iter(predictions)
     volumes = map(samples.store.read, samples.rows)
@@ -167,11 +180,19 @@ def _check_finite(ids: Sequence[str], found: NDArray[np.float32]) -> None:
         raise IntegrityError.of(f"sample {bad}", "non-finite", "the network predicts NaN", "train again")
 
 
-def samples_of(store: Store, ensemble: Ensemble, split_file: Path, split: str | None) -> Samples:
+def samples_of(
+    store: Store,
+    ensemble: Ensemble,
+    split_file: Path,
+    split: str | None,
+    *,
+    say: Say = lambda line: None,
+) -> Samples:
     """All samples of a store, or those of one split: every picture, or a window that ends at each.
 
-    Raises ConfigError if the store was built with another recipe than that of the run, or the split
-    is empty, IntegrityError if the split file does not belong to the store.
+    ``say`` gets a line on stacks too short for a window. Raises ConfigError if the store was built with
+    another recipe than that of the run, or the split is empty, IntegrityError if the split file does not
+    belong to the store.
     """
     data, window = ensemble.data, ensemble.settings.window
     wanted = Settings(window=window and window.at_each)
@@ -181,11 +202,11 @@ def samples_of(store: Store, ensemble: Ensemble, split_file: Path, split: str | 
         raise ConfigError.of(store.path, "other-recipe", reason, INSTEAD)
     if split is None:
         every = Samples(store, "all", tuple(row.id for row in store.rows), tuple(range(len(store.rows))))
-        return chosen_samples(every, wanted)
+        return chosen_samples(every, wanted, say=say)
     samples = bind(store, read_split(split_file), split, where=str(split_file))
     if not samples.ids:
         raise ConfigError.of(split_file, "empty-split", f"its split {split!r} is empty", "name another one")
-    return chosen_samples(samples, wanted)
+    return chosen_samples(samples, wanted, say=say)
 
 
 def _differences(built: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
@@ -199,14 +220,12 @@ def _network_input(volume: Volume, ensemble: Ensemble) -> NDArray[np.float32]:
     return values
 
 
-def _averaged(
-    samples: Sequence[tuple[str, str, str]], found: Sequence[NDArray[np.float32]]
-) -> list[Prediction]:
-    """The mean of what each network found for these samples: id, source, and stack of each."""
+def _averaged(samples: Sequence[Row | NewVolume], found: Sequence[NDArray[np.float32]]) -> list[Prediction]:
+    """The mean of what each network found for these samples."""
     # Probabilities, not votes: a hesitant network then counts for less than a certain one.
     mean = np.mean(found, axis=0)
-    _check_finite([sample for sample, _, _ in samples], mean)
+    _check_finite([sample.id for sample in samples], mean)
     return [
-        Prediction(sample, source, tuple(map(float, row)), stack)
-        for (sample, source, stack), row in zip(samples, mean, strict=True)
+        Prediction(sample.id, sample.source, tuple(map(float, row)), sample.stack, sample.position)
+        for sample, row in zip(samples, mean, strict=True)
     ]

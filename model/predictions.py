@@ -5,27 +5,34 @@ Probabilities are in the order of the run's classes. Importing this module needs
 
 import csv
 import io
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.errors import ConfigError, Problem, table_cell
 from pipeline.store import write_durably
+
+TIMELINES = "--timelines"
 
 
 @dataclass(frozen=True)
 class Prediction:
     """The probabilities of a sample; ``source`` is its file, ``label`` an index into the classes.
 
-    ``stack`` is the scan or clip that a picture is of, "" for samples that are no pictures.
+    ``stack`` is the scan or clip that a picture is of, "" for samples that are no pictures, and
+    ``position`` its place there, from 0 on; of a window, that of its last picture.
     """
 
     id: str
     source: str
     probabilities: tuple[float, ...]
     stack: str = ""
+    position: int = 0
 
     @property
     def label(self) -> int:
@@ -101,33 +108,77 @@ def submission(predictions: Iterable[Prediction]) -> str:
     return "".join(lines)
 
 
+# --- over time ----------------------------------------------------------------------------------
+
+
+def draw_timelines(
+    folder: Path, found: Iterable[Prediction], classes: Sequence[str], runs: Sequence[Path]
+) -> list[Path]:
+    """Draw for each stack what its pictures were taken for, as ``STACK.png`` and ``STACK.svg``.
+
+    Raises ResourceError if the folder cannot be written.
+    """
+    from model.plots import file_name, writing_pictures
+    from model.timeline import draw_predicted
+
+    names = ", ".join(run.resolve().name for run in runs)
+    judge = names if len(runs) == 1 else f"the mean of {names}"
+    stacks: defaultdict[str, list[Prediction]] = defaultdict(list)
+    for prediction in found:
+        stacks[prediction.stack or prediction.id].append(prediction)
+    drawn: list[Path] = []
+    with writing_pictures(folder, TIMELINES):
+        for stack, inside in stacks.items():
+            inside.sort(key=lambda prediction: prediction.position)
+            labels = np.array([prediction.label for prediction in inside])
+            title = f"{stack}: classes predicted by {judge}"
+            drawn += draw_predicted(folder / file_name(stack), labels, _positions(inside), classes, title)
+    return drawn
+
+
+def _positions(inside: Sequence[Prediction]) -> NDArray[np.int64]:
+    """The positions of the pictures of a stack, in their order."""
+    positions = np.array([prediction.position for prediction in inside])
+    # Slices that are given as single files do not know their places: they count as they come.
+    return positions if len(np.unique(positions)) == len(inside) else np.arange(len(inside))
+
+
 # --- where they are written ---------------------------------------------------------------------
 
 
-def check_targets(*files: Path | None, pictures: Path | None) -> None:
-    """Refuse before the work what could not be written after it; make the folder of the pictures.
+def check_targets(*files: Path | None, **pictures: Path | None) -> None:
+    """Refuse before the work what could not be written after it; make the folders of pictures.
 
-    Raises ConfigError if the folder of a file is not there, or that of the pictures cannot be made.
+    ``pictures`` are the folders by the names of their options. Raises ConfigError if the folder of a file is
+    not there, or one of pictures cannot be made.
     """
     for path in files:
         if path and not path.absolute().parent.is_dir():
             raise ConfigError.of(
                 path, "no-folder", "its folder does not exist", "make it, or correct the path"
             )
-    try:
-        if pictures:
-            pictures.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError.of(
-            pictures, "no-folder", str(error.strerror), "give another `--explain DIR`"
-        ) from error
+    for option, folder in pictures.items():
+        try:
+            if folder:
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            remedy = f"give another `--{option} DIR`"
+            raise ConfigError.of(folder, "no-folder", str(error.strerror), remedy) from error
 
 
 def write(
-    found: Sequence[Prediction], classes: Sequence[str], *, out: Path | None, submission_file: Path | None
+    runs: Sequence[Path],
+    classes: Sequence[str],
+    found: Sequence[Prediction],
+    *,
+    out: Path | None,
+    submission_file: Path | None,
+    timelines: Path | None,
 ) -> None:
-    """Write the table and the submission, each if there is a path for it."""
+    """Write the table, the submission and the pictures over time, each if there is a path for it."""
     if out:
         write_durably(out, f"{table(found, classes)}\n".encode())
     if submission_file:
         write_durably(submission_file, submission(found).encode())
+    if timelines:
+        draw_timelines(timelines, found, classes, runs)

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from model import preset_2021
 from model.sampling import order
 from model.settings import Settings, Window
-from model.windows import sample_rows, sample_shape
-from pipeline.errors import IntegrityError, integrity_error_in
+from model.windows import sample_rows, sample_shape, stacks_without_windows
+from pipeline.errors import IntegrityError, integrity_error_in, some
 from pipeline.split import Split, read_split
 from pipeline.store import FEATURES, Json, Store, open_store
 
@@ -145,16 +145,24 @@ def bind(store: Store, split: Split, name: str, *, where: str) -> Samples:
     return Samples(store, name, ids, tuple(known[sample] for sample in ids))
 
 
-def chosen_samples(samples: Samples, settings: Settings) -> Samples:
+def chosen_samples(
+    samples: Samples, settings: Settings, *, say: Callable[[str], None] = lambda line: None
+) -> Samples:
     """Of pictures, those or the windows of those that the settings ask for; all volumes of other stores.
 
-    Raises ConfigError if none is left, or if the store has no pictures to make windows of.
+    ``say`` gets a line on stacks that have no window. Raises ConfigError if none is left, or if the store
+    has no pictures to make windows of.
     """
     header = samples.store.header
     sample_shape((*header.shape, 1), header.recipe, settings.window)  # refuses windows of volumes
     rows = sample_rows(samples.store, samples.rows, settings, where=f"split {samples.name!r}")
     if rows == samples.rows and settings.window is None:
         return samples
+    if settings.window:
+        without = stacks_without_windows(samples.store.rows, samples.rows, rows)
+        if without:
+            length, where = settings.window.length, f"split {samples.name!r}"
+            say(f"warning: {where}: no window of {length} pictures in {some(without, 'stack')}")
     ids = tuple(samples.store.rows[row].id for row in rows)
     return Samples(samples.store, samples.name, ids, rows, settings.window)
 

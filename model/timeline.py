@@ -3,6 +3,8 @@
 A lane per class from top to bottom; position in the stack from left to right. True segments are wide gray
 bars, the predictions of each run thin ones, in the order and the colours of the legend. The colours are
 those that people with any colour vision tell apart, and the order tells them apart without any colour.
+Of a stack whose true classes are not known, only predictions are drawn. Labels are int64 ``(n,)``, indices
+into the classes; positions are int64 ``(n,)``, in ascending order.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -57,19 +59,41 @@ def draw_timeline(path: Path, runs: Mapping[str, Judged], classes: Sequence[str]
         for index, (name, judged) in enumerate(runs.items()):
             offset = (index - (len(runs) - 1) / 2) * height
             colour = COLOURS[index % len(COLOURS)]
-            for label, bars in _bars(judged.predicted, judged):
+            for label, bars in _bars(judged.predicted, _positions(judged)):
                 axes.broken_barh(bars, (label + offset - 0.4 * height, 0.8 * height), facecolor=colour)
             share = float(np.mean(judged.predicted == judged.truth))
             handles.append(Patch(facecolor=colour, label=f"{name}, accuracy {share:.2f}"))
         _label_axes(axes, classes, title)
         axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
 
-    return save_figure(path, (10, 1.6 + 0.5 * len(classes)), draw)
+    return save_figure(path, _inches(classes), draw)
+
+
+def draw_predicted(
+    path: Path, labels: Int64, positions: Int64, classes: Sequence[str], title: str
+) -> list[Path]:
+    """Draw what the pictures of one stack were taken for, without a truth; ``path`` has no suffix.
+
+    The axis begins at the first picture of the stack: where no window ends, there is no bar.
+    """
+
+    def draw(figure: Figure) -> None:
+        axes: Axes = figure.subplots()
+        for label, bars in _bars(labels, positions):
+            axes.broken_barh(bars, (label - LANE / 2, LANE), facecolor=COLOURS[0])
+        _label_axes(axes, classes, title)
+        axes.set_xlim(-0.5, positions.max() + 0.5)
+
+    return save_figure(path, _inches(classes), draw)
+
+
+def _inches(classes: Sequence[str]) -> tuple[float, float]:
+    return 10, 1.6 + 0.5 * len(classes)
 
 
 def _draw_truth(axes: Axes, judged: Judged) -> Patch:
     style: dict[str, Any] = {"facecolor": "#DDDDDD", "edgecolor": "#666666", "linewidth": 0.8}
-    for label, bars in _bars(judged.truth, judged):
+    for label, bars in _bars(judged.truth, _positions(judged)):
         axes.broken_barh(bars, (label - LANE / 2, LANE), **style)
     return Patch(**style, label="true class")
 
@@ -83,9 +107,12 @@ def _label_axes(axes: Axes, classes: Sequence[str], title: str) -> None:
     axes.set_title(title, fontsize=11, loc="left")
 
 
-def _bars(labels: Int64, judged: Judged) -> Iterator[tuple[int, list[Bar]]]:
+def _positions(judged: Judged) -> Int64:
+    return np.array([position for _, position in judged.places])
+
+
+def _bars(labels: Int64, positions: Int64) -> Iterator[tuple[int, list[Bar]]]:
     """For each class that occurs, the bars of its pictures; those that follow each other share one."""
-    positions = np.array([position for _, position in judged.places])
     for label in np.unique(labels):
         found = positions[labels == label]
         # Neighbours have the same difference to their rank.

@@ -76,7 +76,7 @@ def train(
     Raises ConfigError before any work if the run, the settings or the split cannot be used,
     IntegrityError if store, split, weights or checkpoint are damaged or do not belong together.
     """
-    job = _plan(store, split_file, Path(run), settings, resume=resume)
+    job = _plan(store, split_file, Path(run), settings, resume=resume, say=say)
     # Before the network is built: that takes seconds, and with ImageNet weights a download.
     for warning in _check_leaks(job.split, job.volumes, split_file, leaks_ok=leaks_ok):
         say(warning)
@@ -124,7 +124,7 @@ class _Job:
 
 
 def _plan(
-    store: str | Path, split_file: str | Path, folder: Path, settings: Settings, *, resume: bool
+    store: str | Path, split_file: str | Path, folder: Path, settings: Settings, *, resume: bool, say: Say
 ) -> _Job:
     opened, split = open_store(store), read_split(Path(split_file))
     samples = {name: bind(opened, split, name, where=str(split_file)) for name in ("train", "val")}
@@ -134,7 +134,8 @@ def _plan(
             raise ConfigError.of(split_file, "empty-split", reason, "split with other fractions")
     data = describe(opened, Path(split_file))
     check_fits(settings, sample_shape(data.shape, data.recipe, settings.window))
-    samples = {name: chosen_samples(listed, settings) for name, listed in samples.items()}
+    samples = {name: chosen_samples(listed, settings, say=say) for name, listed in samples.items()}
+    _check_classes(samples["train"], settings, split_file, say)
     if settings.from_features:
         features = open_features(opened)
         samples = {name: replace(listed, store=features) for name, listed in samples.items()}
@@ -147,6 +148,19 @@ def _plan(
     else:
         check_new(folder)
     return _Job(folder, config, opened, split, samples["train"], samples["val"])
+
+
+def _check_classes(train: Samples, settings: Settings, where: str | Path, say: Say) -> None:
+    """Refuse to draw from classes without a sample; without a sampler, such a class is only told."""
+    found, classes = set(train.labels), train.store.header.classes
+    lacking = [name for index, name in enumerate(classes) if index not in found]
+    if not lacking:
+        return
+    reason = f"its split 'train' has no sample of {', '.join(lacking)}"
+    if settings.sampler != "shuffled":
+        remedy = f"leave that out of `classes`, split again, or leave `sampler: {settings.sampler}` out"
+        raise ConfigError.of(where, "class-missing", reason, remedy)
+    say(f"warning: {where}: {reason}, which is not learned")
 
 
 def _with_statistics(job: _Job, say: Say) -> _Job:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model import sidecar
+from model.sononet import HEAD
 from model.sononet_weights import load_pth
 from pipeline.errors import ConfigError, IntegrityError
 
@@ -55,21 +56,23 @@ def load_weights(model: keras.Model, path: str | Path, *, preset: str | None = N
 
 
 def load_body(model: keras.Model, path: str | Path) -> None:
-    """Set all layers of ``model`` but its last from a file of the same network for other classes.
+    """Set all layers of ``model`` but its head from a file of the same network, maybe for other classes.
 
-    Raises as ``load_weights`` does.
+    Raises as ``load_weights`` does, and ConfigError for a network of the user's whose head is not known.
     """
     path = _checked(path)
     if path.suffix == ".pth":
         load_pth(model, path, head=False)
         return
-    if not hasattr(model.layers[-1], "units"):
+    head = _head(model)
+    if not head:
         reason = f"the last layer of {model.name} has no classes to leave out"
         raise ConfigError.of(path, "no-head", reason, "give `--weights FILE` in place of `--init`")
     donor = _donor(model, path, _shapes_in(path))
     # All but the head: its size depends on the classes, and it is trained anew.
-    for layer, source in zip(model.layers[:-1], donor.layers[:-1], strict=True):
-        layer.set_weights(source.get_weights())
+    for layer in model.layers:
+        if layer.name not in head:
+            layer.set_weights(donor.get_layer(layer.name).get_weights())
 
 
 def load_layer(model: keras.Model, name: str, path: str | Path) -> None:
@@ -101,6 +104,14 @@ def _shapes_in(path: Path) -> Counter[tuple[int, ...]]:
         return Counter(item.shape for name, item in arrays.items() if "seed_generator" not in name)
 
 
+def _head(model: keras.Model) -> tuple[str, ...]:
+    """Names of the layers that depend on the number of classes: a last dense one, or those of a SonoNet."""
+    names = tuple(layer.name for layer in model.layers)
+    if hasattr(model.layers[-1], "units"):
+        return names[-1:]
+    return tuple(name for name in names if name.startswith(HEAD))
+
+
 def _donor(model: keras.Model, path: str | Path, shapes: Counter[tuple[int, ...]]) -> keras.Model:
     """A new network like ``model``, for the classes that a file holds, with the weights of the file."""
     donor = _with_head(model, _classes_in(shapes, model))
@@ -109,19 +120,26 @@ def _donor(model: keras.Model, path: str | Path, shapes: Counter[tuple[int, ...]
 
 
 def _classes_in(shapes: Counter[tuple[int, ...]], model: keras.Model) -> int:
-    """Classes of the head among these shapes: the size of the one bias that the body does not have."""
+    """Classes of the head among these shapes: the one length of vectors that the body does not have."""
     # Shapes alone decide, since layer names differ between versions of Keras.
-    body = Counter(tuple(w.shape) for layer in model.layers[:-1] for w in layer.weights)
+    head = _head(model)
+    body = Counter(tuple(w.shape) for layer in model.layers if layer.name not in head for w in layer.weights)
     biases = [shape[0] for shape in (shapes - body) if len(shape) == 1]
     return int(biases[0] if len(biases) == 1 else model.output_shape[-1])
 
 
 def _with_head(model: keras.Model, classes: int) -> keras.Model:
-    """A new network like ``model``, its last layer for ``classes``."""
-    last = model.layers[-1]
-    config = {**last.get_config(), "units": classes}
-    twin = keras.models.clone_model(model)
-    return keras.Model(twin.input, type(last).from_config(config)(twin.layers[-1].input))
+    """A new network like ``model``, its head for ``classes``."""
+    head, before = _head(model), model.output_shape[-1]
+
+    def copied(layer: keras.layers.Layer) -> keras.layers.Layer:
+        config = layer.get_config()
+        sizes = [name for name in ("units", "filters") if config.get(name) == before]
+        if layer.name in head:
+            config |= dict.fromkeys(sizes, classes)
+        return type(layer).from_config(config)
+
+    return keras.models.clone_model(model, clone_function=copied)
 
 
 @contextmanager

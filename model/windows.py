@@ -13,7 +13,7 @@ Importing this module needs no TensorFlow.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Protocol
@@ -22,11 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.settings import Settings, Window
-from pipeline.errors import ConfigError
+from pipeline.errors import Code, ConfigError, Problem
 from pipeline.store import Json, Row, Store
 
 Volume = NDArray[Any]
 Shape = tuple[int, ...]
+Refuse = Callable[[str, Problem], None]  # called with a source that cannot be used, and why
 PICTURE = "picture"
 
 
@@ -103,6 +104,14 @@ def _without_samples(store: Store, rows: Sequence[int], window: Window | None, w
     return ConfigError.of(where, "no-windows", reason, "give a shorter `window`")
 
 
+def stacks_without_windows(
+    table: Sequence[Row], rows: Sequence[int], starts: Sequence[int]
+) -> tuple[str, ...]:
+    """The stacks of ``rows`` that none of the windows, known by their first rows, is of; sorted."""
+    used = {table[row].stack for row in starts}
+    return tuple(sorted({table[row].stack for row in rows} - used))
+
+
 def window_starts(table: Sequence[Row], rows: Sequence[int], window: Window) -> Iterator[int]:
     """The first row of each window among ``rows``, which may be some of a table's and in any order.
 
@@ -116,11 +125,11 @@ def window_starts(table: Sequence[Row], rows: Sequence[int], window: Window) -> 
                 yield run[start]
 
 
-def windows_of(volumes: Iterable[NewVolume], length: int) -> Iterator[NewWindow]:
+def windows_of(volumes: Iterable[NewVolume], length: int, *, refuse: Refuse) -> Iterator[NewWindow]:
     """A window that ends at each picture with enough others right before it, from pictures as they come.
 
-    The pictures of a source come one after the other, by position. Raises ConfigError for a source that
-    has no window.
+    The pictures of a source come one after the other, by position. ``refuse`` is called for a source that
+    has no window, and the next one follows.
     """
     for source, pictures in groupby(volumes, key=lambda picture: picture.source):
         recent: deque[NewVolume] = deque(maxlen=length)
@@ -134,8 +143,13 @@ def windows_of(volumes: Iterable[NewVolume], length: int) -> Iterator[NewWindow]
                 values = np.concatenate([each.volume for each in recent])
                 yield NewWindow(picture.id, source, picture.stack, values, picture.position)
         if not found:
-            reason = f"it has no {length} pictures that follow each other, which make a window of the run"
-            raise ConfigError.of(source, "no-windows", reason, "leave it out")
+            refuse(source, _no_window(source, length))
+
+
+def _no_window(source: str, length: int) -> Problem:
+    reason = f"it has no {length} pictures that follow each other, which make a window of the run"
+    remedy = "leave it out, or predict it by a run of single pictures"
+    return Problem(source, Code.NO_WINDOWS, reason, remedy)
 
 
 def _runs(table: Sequence[Row], rows: Sequence[int]) -> Iterator[list[int]]:

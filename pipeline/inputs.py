@@ -13,7 +13,7 @@ from pipeline.catalog.schema import Dataset
 from pipeline.errors import ConfigError, Problem
 from pipeline.readers import recipe_from
 from pipeline.recipe import Recipe
-from pipeline.sources import Quarantined
+from pipeline.sources import Quarantined, write_quarantine
 from pipeline.store import Json
 
 
@@ -89,6 +89,10 @@ class NewFiles:
             else:
                 self.bad.append(item)
 
+    def refuse(self, source: str, problem: Problem) -> None:
+        """Add a source that was converted, and that the prediction cannot use, to the bad ones."""
+        self.bad.append(Quarantined(source, problem))
+
 
 def new_files(inputs: Sequence[str], recipe: Json) -> NewFiles:
     """The files at these paths, and all sources below those that are folders.
@@ -98,3 +102,9 @@ def new_files(inputs: Sequence[str], recipe: Json) -> NewFiles:
     known = recipe_from(recipe)
     files, nameless = list_incoming([Path(name) for name in inputs], recipe["type"])
     return NewFiles(known, files, list(nameless))
+
+
+def write_bad(table: Path | None, bad: Sequence[Quarantined]) -> None:
+    """Write the list of bad files beside a table, as ``NAME.quarantine.csv``; nothing without a table."""
+    if table:
+        write_quarantine(table.with_name(table.name.removesuffix(".csv") + ".quarantine.csv"), bad)

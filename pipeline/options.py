@@ -105,6 +105,7 @@ _PREDICTING = (
     click.option("--out", type=FILE, help="Write the table there, and quarantined files beside it."),
     click.option("--submission", type=FILE, help="Also write lines `NAME.nii.gz,CLASS` for ImageCLEF."),
     click.option("--explain", type=FOLDER, help="Folder for pictures of the slices that decide."),
+    click.option("--timelines", type=FOLDER, help="Folder for pictures of predictions over time."),
     BATCH_SIZE,
     WORKERS,
     click.option(

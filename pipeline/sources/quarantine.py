@@ -15,7 +15,7 @@ COLUMNS = ("source", "code", "reason", "remedy", "source_sha256")
 
 @dataclass(frozen=True)
 class Quarantined:
-    """A source that has no row, and why. ``source_sha256`` is "" where it could not be read."""
+    """A source that has no row, and why. ``source_sha256`` is "" where it is not known."""
 
     source: str
     problem: Problem

@@ -12,6 +12,7 @@ from model.applications import NAMES
 from model.architectures import NETWORKS, architecture, check_fits, needs_statistics
 from model.loading import build_network
 from model.settings import Settings
+from model.weights import save_weights
 from pipeline.errors import ConfigError, IntegrityError
 
 PICTURE, WINDOW = (16, 16, 1), (5, 16, 16, 1)
@@ -66,10 +67,26 @@ def test_weights_of_the_fetal_database_come_with_standardised_pictures(tmp_path:
     net = build_network(Settings(model="sononet-2d", width=2, weights=str(path)), PICTURE, 3)
     assert "standardise" in {layer.name for layer in net.layers}
     np.testing.assert_array_equal(net.get_layer("adapt2_bn").gamma, np.ones(3))
+    body = Settings(model="sononet-2d", width=2, strategy="pt", init=str(path))
+    assert "standardise" in {layer.name for layer in build_network(body, PICTURE, 3).layers}
     preset = Settings(model="sononet-2d", width=2, weights=str(path), preset="sononet-2025")
     net = build_network(preset, PICTURE, 3)
     assert "standardise" not in {layer.name for layer in net.layers}
     np.testing.assert_array_equal(net.get_layer("adapt2_bn").gamma, np.zeros(3))
+
+
+@pytest.mark.parametrize("model", ["sononet-3d", "sononet-2+1d"])
+def test_a_sononet_begins_with_the_body_of_a_run_on_other_classes(tmp_path: Path, model: str) -> None:
+    donor = build_network(Settings(model=model, width=2), WINDOW, 7)
+    save_weights(donor, tmp_path / "donor.weights.h5")
+    settings = Settings(model=model, width=2, strategy="pt", init=str(tmp_path / "donor.weights.h5"))
+    net = build_network(settings, WINDOW, 3)
+    assert net.output_shape == (None, 3)
+    blocks = [layer for layer in net.layers if "conv" in layer.name and layer.weights]
+    kernels = {layer.name: layer.get_weights()[0] for layer in blocks}
+    assert len(kernels) >= 26
+    for name, kernel in kernels.items():
+        np.testing.assert_array_equal(kernel, donor.get_layer(name).get_weights()[0])
 
 
 def test_weights_of_another_width_are_refused(tmp_path: Path) -> None:

@@ -369,7 +369,14 @@ def test_a_damaged_sample(run: Path, ct: Path) -> None:
 def test_where_nothing_can_be_written(run: Path, scan: Path, tmp_path: Path) -> None:
     for option in ("--out", "--submission"):
         assert told(predict(run, scan, option, tmp_path / "gone/table")) == (2, "no-folder")
-    assert told(predict(run, scan, "--explain", scan)) == (2, "no-folder")
+    for option in ("--explain", "--timelines"):
+        result = predict(run, scan, option, scan)
+        assert told(result) == (2, "no-folder")
+        assert f"give another `{option} DIR`" in result.stderr
+
+
+def test_a_whole_scan_has_no_class_over_time(run: Path, scan: Path, tmp_path: Path) -> None:
+    assert told(predict(run, scan, "--timelines", tmp_path / "pictures")) == (2, "no-pictures")
 
 
 def test_parts_are_for_datasets(run: Path, scan: Path) -> None:

@@ -168,6 +168,30 @@ def test_of_the_body_alone_the_head_stays(tmp_path: Path, classes: int) -> None:
     assert set(before) - set(unequal(before, after)) == {"adapt2", "adapt2_bn"}
 
 
+@pytest.mark.parametrize("classes", [3, 7])
+@pytest.mark.parametrize("kind", SHAPES)
+def test_what_viptt_saves_gives_its_body_also_for_other_classes(
+    tmp_path: Path, kind: str, classes: int
+) -> None:
+    donor, net = net_for(kind, classes), net_for(kind)
+    save_weights(donor, tmp_path / "a.weights.h5")
+    before, given = weights_by_layer(net), weights_by_layer(donor)
+    load_body(net, tmp_path / "a.weights.h5")
+    after = weights_by_layer(net)
+    head = {name for name in after if name.startswith("adapt2")}
+    assert unequal({name: after[name] for name in head}, before) == []
+    assert unequal({name: after[name] for name in after if name not in head}, given) == []
+    assert {name for name in unequal(before, after) if not name.endswith("_bn")} == {
+        name for name in after if name not in head and not name.endswith("_bn")
+    }
+
+
+def test_weights_of_another_kind_give_no_body(tmp_path: Path) -> None:
+    save_weights(net_for("2d", 7), tmp_path / "a.weights.h5")
+    with pytest.raises(IntegrityError, match="other-network"):
+        load_body(net_for("3d"), tmp_path / "a.weights.h5")
+
+
 def test_the_weights_of_the_fetal_database_serve_seven_classes(shared: Path) -> None:
     net = sononet("2d", features=16, shape=(288, 224, 1), activation=None, standardise=True)
     load_weights(net, shared / "oracle/weights/SonoNet2D-16-FetalDB.pth")

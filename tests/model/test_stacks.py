@@ -21,6 +21,7 @@ from model.compare import as_json, compare
 from model.compare_text import text
 from model.evaluate import evaluate
 from model.judged import Judged, has_places, read_table
+from model.predictions import Prediction, draw_timelines
 from model.same_pictures import same_pictures
 from model.score_text import text as evaluation_text
 from model.settings import Settings, Window
@@ -183,15 +184,21 @@ def bars_of(figure: Figure) -> list[tuple[float, float, float]]:
     return found
 
 
-def test_bars_cover_the_pictures_of_each_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[Figure] = []
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are drawn, in place of files."""
+    figures: list[Figure] = []
 
     def draw_only(path: Path, inches: tuple[float, float], draw: Callable[[Figure], None]) -> list[Path]:
-        drawn.append(Figure(figsize=inches))
-        draw(drawn[-1])
+        figures.append(Figure(figsize=inches))
+        draw(figures[-1])
         return [path]
 
     monkeypatch.setattr(timeline, "save_figure", draw_only)
+    return figures
+
+
+def test_bars_cover_the_pictures_of_each_class(tmp_path: Path, drawn: list[Figure]) -> None:
     # Position 6 is missing: the bar ends before it, and begins anew behind it.
     one = sample("A", [4, 5, 7, 8], truth=[0, 0, 0, 1], predicted=[0, 1, 0, 1])
     timeline.draw_timeline(tmp_path / "one", {"run": one}, ("x", "y"), "title")
@@ -200,6 +207,20 @@ def test_bars_cover_the_pictures_of_each_class(tmp_path: Path, monkeypatch: pyte
     np.testing.assert_allclose(bars_of(drawn[0]), [*truth, *predicted], atol=1e-9)
     legend = drawn[0].axes[0].get_legend()
     assert [entry.get_text() for entry in legend.get_texts()] == ["true class", "run, accuracy 0.75"]
+
+
+def test_without_a_truth_there_are_the_predictions_alone(tmp_path: Path, drawn: list[Figure]) -> None:
+    """Windows end at 4 to 8; position 6 cannot be read, and C's two slices do not know their places."""
+    found = [Prediction(f"A/{n}", "a.avi", (0.9, 0.1), "A", n) for n in (5, 4)]
+    found += [Prediction(f"A/{n}", "a.avi", (0.2, 0.8), "A", n) for n in (7, 8)]
+    found += [Prediction(f"C_{n}", f"C_{n}.png", (0.2, 0.8), "C") for n in (30, 31)]
+    draw_timelines(tmp_path, found, ("x", "y"), [tmp_path / "3d", tmp_path / "2+1d"])
+    first, second = drawn
+    np.testing.assert_allclose(bars_of(first), [(3.5, 5.5, 0.0), (6.5, 8.5, 1.0)], atol=1e-9)
+    np.testing.assert_allclose(bars_of(second), [(-0.5, 1.5, 1.0)], atol=1e-9)
+    assert first.axes[0].get_xlim() == (-0.5, 8.5)
+    assert first.axes[0].get_title(loc="left") == "A: classes predicted by the mean of 3d, 2+1d"
+    assert [tick.get_text() for tick in first.axes[0].get_yticklabels()] == ["x", "y"]
 
 
 def test_runs_lie_below_each_other_in_the_order_of_the_legend(tmp_path: Path) -> None:

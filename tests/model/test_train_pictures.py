@@ -194,6 +194,27 @@ def test_the_presets_train(trained: Trained, name: str, changes: dict[str, objec
     assert len(history_of(run)) == 1
 
 
+def test_a_sampler_needs_a_sample_of_each_class(
+    make_pictures: Callable, make_split: Callable, tmp_path: Path
+) -> None:
+    """A and B have pictures of Focal, and their only windows of one label begin with others."""
+    store = make_pictures({"A": "000011112", "B": "222211111", "C": "00000"})
+    split = make_split(
+        store,
+        parts={
+            name: [row.id for row in store.rows if (row.stack == "C") == (name == "val")]
+            for name in ("train", "val")
+        },
+    )
+    settings = replace(ONCE, window=Window(length=4, stride=6, labels="same"))
+    with pytest.raises(ConfigError, match="class-missing: its split 'train' has no sample of Focal"):
+        train(store.path, split, tmp_path / "run", replace(settings, sampler="weighted"))
+    assert not (tmp_path / "run").exists()
+    said: list[str] = []
+    train(store.path, split, tmp_path / "run", settings, say=said.append)
+    assert [line for line in said if "no sample of Focal, which is not learned" in line] == said[:1]
+
+
 # --- mean and deviation -------------------------------------------------------------------------
 
 

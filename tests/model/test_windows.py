@@ -11,7 +11,7 @@ from model.sampling import order
 from model.settings import Settings, Window
 from model.stream import Samples, batches, chosen_samples, open_samples, stream
 from model.windows import sample_shape, window_starts, windows_of
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, Problem
 from pipeline.store import Row, Store
 
 MakeStore = Callable[..., Store]
@@ -108,6 +108,19 @@ def test_selected_pictures_alone(make_pictures: MakeStore) -> None:
     assert chosen_samples(every, Settings()) is every
 
 
+def test_stacks_that_are_too_short_are_told_and_left_out(make_pictures: MakeStore) -> None:
+    store = make_pictures({"A": "0123", "B": "01_23", "C": "000"})
+    every = Samples(store, "train", tuple(row.id for row in store.rows), tuple(range(11)))
+    for window, without in ((Window(3, 1, "last"), "1 stack: B"), (Window(3, 1), "2 stacks: A, B")):
+        said: list[str] = []
+        chosen = chosen_samples(every, Settings(window=window), say=said.append)
+        assert said == [f"warning: split 'train': no window of 3 pictures in {without}"]
+        assert not {"B"} & {sample[0] for sample in chosen.ids}
+    said = []
+    chosen_samples(every, Settings(window=Window(2, 1, "last")), say=said.append)
+    assert said == []
+
+
 def test_what_cannot_be_had_is_refused(make_pictures: MakeStore, make_store: MakeStore) -> None:
     store = make_pictures({"A": "0123", "B": "bc"})
     short = Samples(store, "train", ("A/000", "A/001", "A/002"), (0, 1, 2))
@@ -150,7 +163,9 @@ def test_new_pictures_give_a_window_that_ends_at_each() -> None:
         *(Picture("A", position) for position in (0, 1, 2, 3, 5, 6, 7)),
         *(Picture("B", position) for position in range(8, 11)),
     ]
-    found = list(windows_of(pictures, 3))
+    refused: list[str] = []
+    found = list(windows_of(pictures, 3, refuse=lambda source, problem: refused.append(source)))
+    assert refused == []
     assert [item.id for item in found] == ["A/2", "A/3", "A/7", "B/10"]
     assert [item.source for item in found] == ["A", "A", "A", "B"]
     for item in found:
@@ -159,10 +174,14 @@ def test_new_pictures_give_a_window_that_ends_at_each() -> None:
         assert item.volume[:, 0, 0].tolist() == [last - 2, last - 1, last]
 
 
-def test_a_new_source_without_a_window_is_refused() -> None:
+def test_a_new_source_without_a_window_is_told_and_the_next_one_follows() -> None:
     pictures = [Picture("A", position) for position in (0, 1, 3, 4)]
-    with pytest.raises(ConfigError, match="A: no-windows: it has no 3 pictures that follow each other"):
-        list(windows_of(pictures, 3))
+    pictures += [Picture("B", position) for position in range(3)]
+    refused: list[Problem] = []
+    found = list(windows_of(pictures, 3, refuse=lambda source, problem: refused.append(problem)))
+    assert [item.id for item in found] == ["B/2"]
+    (problem,) = refused
+    assert str(problem).startswith("A: no-windows: it has no 3 pictures that follow each other")
 
 
 def test_the_shape_that_a_network_gets() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -69,6 +70,37 @@ def test_a_test_split_takes_the_last_and_validation_those_before(number: int, te
     order = list(range(1, number + 1))
     assert patients_in(homes, "test") == order[number - test :]
     assert patients_in(homes, "val") == order[number - test - val : number - test]
+
+
+@pytest.mark.parametrize("draw", range(5))
+def test_patients_are_in_the_order_of_the_exams_and_not_of_their_dates(draw: int) -> None:
+    """The rule as the authors state it: exams sorted by centre, patient and date, the last ones taken.
+
+    A patient's number is its place in ``exams.json``; dates, which are drawn here, order a patient's own
+    exams alone.
+    """
+    rng = np.random.default_rng(draw)
+    exams = [
+        (str(rng.choice(["A", "B", "C"])), patient, int(rng.choice([3, 5, 5, 5, 6])))
+        for patient in range(1, int(rng.integers(60, 200)))
+    ]
+    patients, centres = tables(*exams)
+    dates = {video: int(rng.integers(20180101, 20210101)) for video in centres}
+    complete = {str(patient) for _, patient, count in exams if count == 5}
+
+    left = {video for video, patient in patients.items() if patient in complete}
+    expected = dict.fromkeys(centres, "train")
+    for name, share in (("test", 0.15), ("val", 0.2)):
+        for centre in ("A", "B", "C"):
+            here = [video for video in left if centres[video] == centre]
+            here.sort(key=lambda video: (int(patients[video]), dates[video]))
+            count = round(len(here) / 5 * share) * 5
+            taken = here[len(here) - count :]
+            expected |= dict.fromkeys(taken, name)
+            left -= set(taken)
+
+    assert assign_by_centre(patients, centres, {"train": 0.68, "val": 0.17, "test": 0.15}) == expected
+    assert set(expected.values()) == {"train", "val", "test"}
 
 
 def test_other_splits_are_refused(refusal: Callable[..., Any]) -> None:
