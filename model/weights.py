@@ -70,9 +70,9 @@ def load_body(model: keras.Model, path: str | Path) -> None:
         raise ConfigError.of(path, "no-head", reason, "give `--weights FILE` in place of `--init`")
     donor = _donor(model, path, _shapes_in(path))
     # All but the head: its size depends on the classes, and it is trained anew.
-    for layer in model.layers:
+    for layer, source in zip(model.layers, donor.layers, strict=True):
         if layer.name not in head:
-            layer.set_weights(donor.get_layer(layer.name).get_weights())
+            layer.set_weights(source.get_weights())
 
 
 def load_layer(model: keras.Model, name: str, path: str | Path) -> None:
