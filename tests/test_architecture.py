@@ -45,7 +45,7 @@ HOMES = {
         "pipeline/demo/gray_pictures.py",
         "pipeline/report/pictures.py",
     },
-    "jinja2": {"pipeline/report/page.py"},
+    "jinja2": {"pipeline/pages/environment.py"},
     "scipy": {"pipeline/siz.py", "model/paired.py"},
     "zarr": {"pipeline/store/layout.py", "pipeline/store/open.py"},
     "google_crc32c": {"pipeline/store/chunks.py"},
@@ -91,7 +91,8 @@ BELOW = {
     "demo": GROUND | {"readers"},
     "doctor": GROUND | {"catalog", "readers"},
     "guess": GROUND | {"catalog", "readers", "sources"},
-    "report": GROUND | {"catalog", "freshness", "readers", "sources", "split", "store"},
+    "pages": GROUND,
+    "report": GROUND | {"catalog", "freshness", "pages", "readers", "sources", "split", "store"},
 }
 MAX_FUNCTION_LINES, MAX_FILE_LINES, MEDIAN_FUNCTION_LINES = 40, 400, 10
 MAX_COMMAND_LINES = 450  # of cli.py: options, one call, one rendering that lives beside the result
