@@ -147,6 +147,8 @@ def test_model_sees_only_the_store_the_split_and_the_errors(name: str) -> None:
     allowed = {"pipeline", "pipeline.store", "pipeline.split", "pipeline.errors", "pipeline.nearest"}
     # A training's settings are read as strictly as a catalog, by the same reader.
     allowed |= {"pipeline.yaml_nodes"} if name == "model/config_file.py" else set()
+    # The page of a run looks like that of a store.
+    allowed |= {"pipeline.pages"} if name == "model/run_page.py" else set()
     assert {module for module in modules if module.split(".")[0] == "pipeline"} <= allowed
 
 

@@ -11,7 +11,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, PackageLoader, StrictUndefined
+from jinja2 import Environment as Environment
 
 from pipeline import __version__
 from pipeline.errors import Code, ConfigError
