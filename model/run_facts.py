@@ -129,7 +129,7 @@ def read_facts(folder: Path, *, name: str, of: int) -> RunFacts:
     """
     config, metrics = read_config(folder), read_metrics(folder)
     try:
-        evaluated = metrics and _evaluated(folder, config, metrics, most=max(4, MOST // of))
+        evaluated = None if metrics is None else _evaluated(folder, config, metrics, most=max(4, MOST // of))
         files = tuple(metrics.get("files", ())) if metrics else ()
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise IntegrityError.of(folder / METRICS, "metrics-damaged", repr(error), EVALUATE_AGAIN) from error
@@ -138,7 +138,7 @@ def read_facts(folder: Path, *, name: str, of: int) -> RunFacts:
         folder=folder,
         config=config,
         history=tuple(read_history(folder)),
-        evaluated=evaluated or None,
+        evaluated=evaluated,
         figures=tuple(_figures(folder, files)),
         diagram=_diagram(folder),
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from accessibility import grave_violations
 from browser import PROGRAM, Page, browser
 from click.testing import CliRunner
 
@@ -187,6 +188,20 @@ def test_it_fits_its_window_in_both_schemes(page, folder, width, scheme):
     assert contrast(page, "body") > 7
     for selector in ("a", ".cards .alarm dd", "small", "#table tr.odd .reasons"):
         assert contrast(page, selector) > 4.5, selector  # WCAG 2.2, 1.4.3
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_core_finds_nothing_grave(page, folder, scheme):
+    page.open(folder / "cache/ct.report.html", scheme=scheme)
+    assert grave_violations(page) == []
+
+
+def test_axe_core_would_find_something(page, folder):
+    page.open(folder / "cache/ct.report.html")
+    page.value("document.querySelector('.stack img').removeAttribute('alt')")
+    page.value("document.querySelector('h1').style.color = '#ddd'")
+    found = [said.split(":")[0] for said in grave_violations(page)]
+    assert {"image-alt", "color-contrast"} <= set(found)
 
 
 def contrast(page: Page, selector: str) -> float:
