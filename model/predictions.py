@@ -19,13 +19,16 @@ from pipeline.store import write_durably
 class Prediction:
     """The probabilities of a sample; ``source`` is its file, ``label`` an index into the classes.
 
-    ``stack`` is the scan or clip that a picture is of, "" for samples that are no pictures.
+    ``stack`` is the scan or clip that a picture is of, "" for samples that are no pictures. ``facts`` is the
+    JSON text of what the reader found; ``truth`` the true label, None where it is not known.
     """
 
     id: str
     source: str
     probabilities: tuple[float, ...]
     stack: str = ""
+    facts: str = "{}"
+    truth: int | None = None
 
     @property
     def label(self) -> int:

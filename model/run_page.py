@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from model.depth_axis import FRAMES
 from model.run_facts import OF_CLASSES, WHOLE, RunFacts, read_facts
 from model.run_folder import CONFIG as CONFIG
 from pipeline.errors import Code, ConfigError
@@ -18,7 +19,6 @@ from pipeline.pages import Environment, environment, policy, require_new, requir
 from pipeline.store import write_durably
 
 PAGE, CARD = "report.html", "README.md"
-FRAMES = ("video", "frames")  # types whose stacks are over time
 
 
 def write_run_page(folders: Sequence[Path], out: Path | None, *, cards: bool) -> tuple[Path, ...]:
