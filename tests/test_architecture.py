@@ -254,7 +254,7 @@ def test_every_command_stands_in_the_readme() -> None:
     [
         "import pipeline, pipeline.build, pipeline.split",
         "import cli",
-        "import model.run_folder, model.compare",
+        "import model.run_folder, model.compare, model.run_page",
     ],
 )
 def test_importing_leaves_the_framework_alone(code: str) -> None:
