@@ -208,7 +208,7 @@ def split(names: tuple[str, ...], **options: Any) -> int:
 @shared.reporting
 @console.common
 def report(names: tuple[str, ...], out: Path | None, cards: bool, other: str | None) -> int:
-    """Write one HTML page about a store and what looks odd in it, or about runs and what they are worth."""
+    """Write one HTML page about a store, or about runs: what is odd there, what they are worth."""
     from model.run_page import CONFIG, write_run_page
     from pipeline.report import named_runs, write_pages
 
