@@ -67,7 +67,7 @@ docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 screenshots: setup
-	$(BIN)/python tests/pipeline/screenshots.py
+	$(BIN)/python tests/screenshots.py
 
 bench: setup
 	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

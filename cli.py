@@ -20,8 +20,7 @@ try:
 
     for package in (model, pipeline):
         if Path(str(package.__file__)).resolve().parents[1] != Path(__file__).resolve().parent:
-            message = f"'{package.__name__}' is another program's: {package.__file__}"
-            raise ImportError(message, name=package.__name__)
+            raise ImportError(f"'{package.__name__}' is another program's: {package.__file__}", name="model")
     from model.config_file import given_settings, shown
     from model.framework import load_framework
     from model.options import settings_options
@@ -103,8 +102,7 @@ def check(names: tuple[str, ...], deep: bool, workers: int | None, **limits: Any
     for inspection in inspections:
         console.tell_problems([item.problem for item in inspection.bad])
         console.say_warnings([*inspection.listing.warnings, *inspection.doubtful])
-    document = {"datasets": [as_json(inspection) for inspection in inspections]}
-    console.emit(document, "\n\n".join(table(inspection) for inspection in inspections))
+    console.emit({"datasets": [*map(as_json, inspections)]}, "\n\n".join(map(table, inspections)))
     return QUARANTINED if any(inspection.bad for inspection in inspections) else 0
 
 
@@ -121,8 +119,7 @@ def build(
     workers = workers or builder.default_workers(os.cpu_count() or 1)
     options = builder.Options(workers=workers, max_bad=0.0 if strict else max_bad, **given)
     plans = [builder.make_plan(dataset, options) for dataset in _datasets(names)]
-    for plan in plans:
-        console.say_lines(builder.plan_lines(plan))
+    console.say_lines(line for plan in plans for line in builder.plan_lines(plan))
     if dry_run:
         found = [(plan, builder.preview(plan)) for plan in plans]
         lines = [line for pair in found for line in builder.preview_lines(*pair)]
@@ -209,16 +206,21 @@ def split(names: tuple[str, ...], **options: Any) -> int:
 
 
 @main.command()
-@shared.DATASET
+@shared.REPORTED
 @shared.reporting
 @console.common
-def report(name: str, out: Path | None, cards: bool, other: str | None) -> int:
-    """Write one HTML page about a store: pictures, histograms, balance, leaks, and what looks odd."""
-    from pipeline.report import write_pages
+def report(names: tuple[str, ...], out: Path | None, cards: bool, other: str | None) -> int:
+    """Write one HTML page about a store, or about runs: what is odd there, what they are worth."""
+    from model.run_page import CONFIG, write_run_page
+    from pipeline.report import named_runs, write_pages
 
-    page, *others = map(str, write_pages(_datasets((name, other) if other else (name,)), out, cards=cards))
+    name, every = names[0], (*names, *([other] if other else []))
+    runs = named_runs(every, console.settings().catalog, mark=CONFIG)
+    done = write_run_page(runs, out, cards=cards) if runs else write_pages(_datasets(every), out, cards=cards)
+    page, *others = map(str, done)
     console.say_lines(f"{name}: wrote {path}" for path in others)
-    console.emit({"dataset": name, "page": page, "cards": others}, f"{name}: open {page} in a browser")
+    told = {"runs": every} if runs else {"dataset": name}
+    console.emit({**told, "page": page, "cards": others}, f"{name}: open {page} in a browser")
     return 0
 
 
@@ -355,8 +357,7 @@ def predict(
     how: dict[str, Any] = {"batch_size": batch_size, "pictures": explain, "submission": submission}
     bad: list[Quarantined] = []
     if dataset:
-        place = (dataset.store, dataset.split.file, split)
-        found = predict_dataset(ensemble, *place, say=console.say, **how)
+        found = predict_dataset(ensemble, dataset.store, dataset.split.file, split, say=console.say, **how)
     else:
         found, bad = _predict_files(ensemble, inputs, reading, **how)
     console.tell_problems([item.problem for item in bad])

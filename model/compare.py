@@ -3,7 +3,6 @@
 Scores are fractions, None where one is not known or not defined. Importing this needs no TensorFlow.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,13 +16,18 @@ from model.framework import require_figures
 from model.judged import Judged, has_places, read_table
 from model.paired import Difference, McNemar, difference, mcnemar
 from model.published import Paper, papers_for
-from model.run_folder import METRICS, PREDICTIONS, WEIGHTS, Config, read_config
+from model.run_folder import (
+    EVALUATE_AGAIN,
+    METRICS,
+    PREDICTIONS,
+    Config,
+    is_outdated,
+    read_config,
+    read_metrics,
+)
 from model.same_pictures import SamePictures, same_pictures
-from model.sidecar import file_sha256
 from model.windows import is_of_pictures
 from pipeline.errors import ConfigError, IntegrityError
-
-AGAIN = "run `viptt evaluate` again"
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ class Comparison:
 
     ``same`` judges runs over pictures on those that all of them judged. ``stacks`` tells of several runs,
     one of them over pictures, whether they judged the same stacks. ``files`` are the pictures drawn.
+    ``apart`` are the runs that cannot be compared with these: for each other set of classes a comparison.
     """
 
     entries: tuple[Entry, ...]
@@ -91,26 +96,40 @@ class Comparison:
     same: SamePictures | None = None
     stacks: Stacks | None = None
     files: tuple[Path, ...] = ()
+    apart: "tuple[Comparison, ...]" = ()
 
 
 def compare(runs: Sequence[str | Path], *, timelines: Path | None = None) -> Comparison:
     """The scores of each run, in the order given; runs that were not evaluated have none.
 
-    ``timelines`` is a folder for pictures of the first stacks over time. Raises ConfigError if a folder is
-    no run, if the runs have different classes, or no pictures in common to draw, IntegrityError if a file
-    is damaged.
+    Runs on other classes than the first are compared among themselves. ``timelines`` is a folder for
+    pictures of the first stacks over time. Raises ConfigError if a folder is no run, or if pictures are
+    wanted and the runs have different classes or no pictures in common, IntegrityError if a file is damaged.
     """
     if not runs:
         raise ConfigError.of("RUN", "no-runs", "no run was named", "name one or more folders of runs")
     folders = [Path(run) for run in runs]
     configs = [read_config(folder) for folder in folders]
-    entries = tuple(map(_entry, folders, _names(folders), configs))
-    for entry in entries:
-        # Scores on other classes look alike in a table, and mean something else.
-        if set(entry.classes) != set(entries[0].classes):
-            reason = f"its classes are not those of {entries[0].name}"
-            raise ConfigError.of(entry.name, "other-classes", reason, "compare runs on the same classes")
-    fitting = [papers_for(entries[0].classes, depth=config.data.shape[0]) for config in configs]
+    entries = list(map(_entry, folders, _names(folders), configs))
+    # Scores on other classes look alike in a table, and mean something else.
+    first, *others = dict.fromkeys(frozenset(entry.classes) for entry in entries)
+    if others and timelines:
+        reason = "the runs have different classes"
+        raise ConfigError.of("--timelines", "other-classes", reason, "name runs on the same classes")
+    depths = [config.data.shape[0] for config in configs]
+    found = _compared(entries, depths, first, timelines)
+    return replace(found, apart=tuple(_compared(entries, depths, classes, None) for classes in others))
+
+
+def _compared(
+    every: Sequence[Entry], depths: Sequence[int], classes: frozenset[str], timelines: Path | None
+) -> Comparison:
+    """Those of the runs that have these classes, side by side; ``depths`` are those of all."""
+    chosen = [
+        (entry, depth) for entry, depth in zip(every, depths, strict=True) if set(entry.classes) == classes
+    ]
+    entries = tuple(entry for entry, _ in chosen)
+    fitting = [papers_for(entries[0].classes, depth=depth) for _, depth in chosen]
     papers = tuple(paper for paper in fitting[0] if all(paper in others for others in fitting))
     common = _on_common_pictures(entries)
     found = Comparison(
@@ -137,6 +156,7 @@ def as_json(found: Comparison) -> dict[str, Any]:
         "same_pictures": found.same and asdict(found.same),
         "stacks": found.stacks and asdict(found.stacks),
         "files": list(map(str, found.files)),
+        "apart": [as_json(other) for other in found.apart],
     }
 
 
@@ -162,7 +182,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 def _entry(folder: Path, name: str, config: Config) -> Entry:
     known = (name, str(folder), config.settings.model, config.settings.strategy, config.data.classes)
-    document = _read_metrics(folder / METRICS)
+    document = read_metrics(folder)
     if document is None:
         return Entry(*known, config.data.dataset)
     try:
@@ -173,33 +193,16 @@ def _entry(folder: Path, name: str, config: Config) -> Entry:
         dataset = document.get("dataset", config.data.dataset)
         split = document["split"] if "split" in document else document["part"]
         whole = (found["samples"], found["kappa"], found["accuracy"])
-        outdated = _has_other_weights(folder, document.get("weights_sha256"))
+        outdated = is_outdated(folder, document)
         ways = decided(document, pictures=is_of_pictures(config.data.recipe))
         return Entry(*known, dataset, split, *whole, f1, macro["f1"], macro.get("auc"), outdated, ways)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise IntegrityError.of(folder / METRICS, "metrics-damaged", repr(error), AGAIN) from error
-
-
-def _has_other_weights(folder: Path, sha256: str | None) -> bool:
-    """Whether a run was trained on since it was evaluated; 0.1.0 did not write the hash of the weights."""
-    weights = folder / WEIGHTS
-    return sha256 is not None and weights.is_file() and file_sha256(weights) != sha256
+        raise IntegrityError.of(folder / METRICS, "metrics-damaged", repr(error), EVALUATE_AGAIN) from error
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
     defined = [value for value in values if value is not None]
     return sum(defined) / len(defined) if defined else None
-
-
-def _read_metrics(path: Path) -> dict[str, Any] | None:
-    """The content of metrics.json; None where there is none."""
-    try:
-        document: dict[str, Any] = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise IntegrityError.of(path, "metrics-damaged", str(error), AGAIN) from error
-    return document
 
 
 # --- runs over pictures -------------------------------------------------------------------------
@@ -284,10 +287,10 @@ def _judged(entry: Entry, classes: Sequence[str]) -> Judged:
     path = Path(entry.folder, PREDICTIONS)
     found = read_table(path, entry.classes).in_order_of_ids()
     counts = scores.confusion(found.truth, found.predicted, len(classes)).tolist()
-    document = _read_metrics(Path(entry.folder, METRICS)) or {}
+    document = read_metrics(Path(entry.folder)) or {}
     if counts != document["scores"].get("confusion"):
         reason = f"it does not agree with {METRICS}"
-        raise IntegrityError.of(path, "metrics-damaged", reason, AGAIN)
+        raise IntegrityError.of(path, "metrics-damaged", reason, EVALUATE_AGAIN)
     # The other run may have the same classes in another order.
     position = np.array([classes.index(name) for name in entry.classes])
     return replace(found, truth=position[found.truth], predicted=position[found.predicted])

@@ -33,6 +33,8 @@ def text(found: Comparison) -> str:
         blocks.append(_wrapped(pair_text(found.pair, *(entry.name for entry in found.entries))))
     elif found.unpaired:
         blocks.append(_wrapped(f"No paired test of the two runs: {found.unpaired}."))
+    for other in found.apart:
+        blocks += ["On other classes, and not to be compared with the runs above:", text(other)]
     return "\n\n".join(blocks)
 
 

@@ -5,16 +5,27 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from model import judged, scores
 from model.curves import Reliability, reliability
+from model.diagram import network_svg
 from model.judged import Judged, Place
 from model.levels import Level, background_of, consistent, levels
 from model.loading import load_network
 from model.predict import probabilities
-from model.run_folder import METRICS, PREDICTIONS, WEIGHTS, Config, describe, read_history, write_json
+from model.run_folder import (
+    METRICS,
+    NETWORK,
+    PREDICTIONS,
+    WEIGHTS,
+    Config,
+    describe,
+    read_history,
+    write_json,
+)
 from model.scores import Scores
 from model.settings import Settings
 from model.sidecar import file_sha256
@@ -89,7 +100,7 @@ def evaluate(
         weights_sha256=file_sha256(folder / WEIGHTS),
         stacks=_per_stack(samples, found),
     )
-    return _write(folder, evaluation, samples, found, say)
+    return _write(folder, net, evaluation, samples, found, say)
 
 
 def _groups(samples: Samples) -> list[str]:
@@ -129,14 +140,20 @@ def _levels(
 
 
 def _write(
-    folder: Path, evaluation: Evaluation, samples: Samples, found: NDArray[np.float32], say: Say
+    folder: Path,
+    net: keras.Model,
+    evaluation: Evaluation,
+    samples: Samples,
+    found: NDArray[np.float32],
+    say: Say,
 ) -> Evaluation:
     """Write the files of an evaluation; the same, with their names."""
     classes = samples.store.header.classes
     known = (_ids(samples), samples.labels, found, _groups(samples), classes)
     table = judged.table(*known, places=_places(samples))
     write_durably(folder / PREDICTIONS, table)
-    figures = _draw_figures(folder, evaluation, samples, found, say)
+    figures = [*_draw_figures(folder, evaluation, samples, found, say), folder / NETWORK]
+    write_durably(folder / NETWORK, network_svg(net).encode())
     done = replace(evaluation, files=(METRICS, PREDICTIONS, *(path.name for path in figures)))
     # Last: where the scores are, everything else is, too.
     write_json(folder / METRICS, as_json(done))

@@ -27,6 +27,7 @@ from model.network import ADAPTER, summary
 
 Float32 = NDArray[np.float32]
 SLICES_AT_ONCE = 14  # VGG-16 takes about 50 MB for a slice of 224 x 224
+LEAST_DROP = 0.01  # of a probability: what is less is noise
 WINDOWS = 6  # in a volume, each emptied in turn; with narrower ones the demo's lesions were found less often
 POOLINGS = (layers.MaxPooling2D, layers.AveragePooling2D, layers.GlobalAveragePooling2D)
 
@@ -56,6 +57,11 @@ class Explanation:
     drops: Float32
     decisive: int
     heat: Float32
+
+    @property
+    def lowers(self) -> bool:
+        """Whether emptying some slices lowers the probability by more than noise."""
+        return bool(self.drops.max() >= LEAST_DROP)
 
 
 def explain(nets: Sequence[keras.Model], volume: Float32) -> Explanation:

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.architectures import require_backbone
+from model.depth_axis import depth_axis
 from model.explain import explain
 from model.grad_cam import require_maps, slice_heat
 from model.predictions import Prediction
-from model.run_folder import Config
+from model.run_folder import Config, Data
 from model.windows import is_of_pictures
 from pipeline.errors import ConfigError
 
@@ -39,7 +40,7 @@ def check_explainable(config: Config, net: keras.Model) -> None:
 
 
 def draw_volume(
-    folder: Path, nets: Sequence[keras.Model], classes: Sequence[str], sample: str, values: Float32
+    folder: Path, nets: Sequence[keras.Model], data: Data, sample: Prediction, values: Float32
 ) -> None:
     """Draw the slices of a volume that a decision rests on as ``ID.png``.
 
@@ -48,9 +49,10 @@ def draw_volume(
     from model.plots import draw_explanation, file_name, writing_pictures
 
     found = explain(nets, values)
-    title = _title(sample, classes[found.label], found.probability)
+    axis = depth_axis(data.recipe, sample.facts, len(values))
+    title = _title(sample.id, data.classes, found.label, found.probability, truth=sample.truth)
     with writing_pictures(folder, OPTION):
-        draw_explanation(folder / f"{file_name(sample)}.png", values, found, title)
+        draw_explanation(folder / f"{file_name(sample.id)}.png", values, found, axis, title)
 
 
 def draw_picture(
@@ -63,7 +65,7 @@ def draw_picture(
     from model.plots import draw_slice, file_name, writing_pictures
 
     heat = np.mean([slice_heat(net, values[0], label=found.label) for net in nets], axis=0)
-    title = _title(found.id, classes[found.label], found.probabilities[found.label])
+    title = _title(found.id, classes, found.label, found.probabilities[found.label], truth=found.truth)
     with writing_pictures(folder, OPTION):
         draw_slice(folder / f"{file_name(found.id)}.png", values[0], heat, title)
 
@@ -84,7 +86,7 @@ def draw_scans(folder: Path, classes: Sequence[str], found: Iterable[Prediction]
         slices.sort(key=lambda prediction: _place(prediction.id))
         probabilities = np.array([prediction.probabilities for prediction in slices])
         label = int(probabilities.mean(axis=0).argmax())
-        mean = _title(scan, classes[label], probabilities[:, label].mean())
+        mean = _title(scan, classes, label, probabilities[:, label].mean(), truth=None)
         with writing_pictures(folder, OPTION):
             (folder / SCANS).mkdir(exist_ok=True)
             path = folder / SCANS / f"{file_name(scan)}.png"
@@ -96,5 +98,7 @@ def _place(sample: str) -> list[tuple[str, int]]:
     return [(text, int(number or 0)) for text, number in PIECES.findall(sample)]
 
 
-def _title(sample: str, name: str, probability: float) -> str:
-    return f"{sample}: {name}, probability {probability:.3f}"
+def _title(sample: str, classes: Sequence[str], label: int, probability: float, *, truth: int | None) -> str:
+    """What was found, and the true class where it is known."""
+    told = f"{sample}: {classes[label]}, probability {probability:.3f}"
+    return told if truth is None else f"{told}; true class {classes[truth]}"

@@ -7,14 +7,15 @@ Needs no TensorFlow.
 
 import csv
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import IntegrityError, table_cell
+from pipeline.errors import IntegrityError, cell_text, table_cell
 
 FIRST, GROUP = ("id", "label", "predicted"), "group"
 PLACE = ("stack", "position")
@@ -79,6 +80,17 @@ def table(
     return text.getvalue().encode()
 
 
+@dataclass(frozen=True)
+class Mistake:
+    """A sample that was taken for another class: the names of both, and the probability of each."""
+
+    id: str
+    truth: str
+    predicted: str
+    probability: float
+    of_truth: float
+
+
 def has_places(path: Path) -> bool:
     """Whether a file is a table of pictures, by its first line."""
     with path.open(encoding="utf-8", errors="replace") as file:
@@ -91,17 +103,41 @@ def read_table(path: Path, classes: Sequence[str]) -> Judged:
     Raises IntegrityError if the file is missing or is not such a table.
     """
     index_of = {table_cell(name): index for index, name in enumerate(classes)}
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            head, *rows = csv.reader(file)
-        if head[: len(FIRST)] != list(FIRST):
-            raise ValueError(f"its columns are {', '.join(head[:3])}")
+    with _table_errors(path):
+        head, rows = _read_rows(path)
         truth, predicted = (np.array([index_of[row[column]] for row in rows], np.int64) for column in (1, 2))
         after = len(FIRST) + len(classes)
         groups = tuple(row[after] if GROUP in head[after:] else "" for row in rows)
         placed = tuple(head[after + 1 :]) == PLACE
         places = tuple((row[after + 1], int(row[after + 2])) for row in rows) if placed else ()
         return Judged(tuple(row[0] for row in rows), truth, predicted, groups, places)
+
+
+def read_mistakes(path: Path, classes: Sequence[str]) -> list[Mistake]:
+    """The samples of a table that were taken for another class, the most certain first; raises as above."""
+    index_of = {table_cell(name): index for index, name in enumerate(classes)}
+    found = []
+    with _table_errors(path):
+        for row in _read_rows(path)[1]:
+            truth, predicted = index_of[row[1]], index_of[row[2]]
+            chances = [float(row[len(FIRST) + label]) for label in (predicted, truth)]
+            if truth != predicted:
+                found.append(Mistake(cell_text(row[0]), classes[truth], classes[predicted], *chances))
+    return sorted(found, key=lambda mistake: (-mistake.probability, mistake.id))
+
+
+def _read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        head, *rows = csv.reader(file)
+    if head[: len(FIRST)] != list(FIRST):
+        raise ValueError(f"its columns are {', '.join(head[:3])}")
+    return head, rows
+
+
+@contextmanager
+def _table_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, KeyError, IndexError, csv.Error) as error:
         reason = f"it cannot be read: {error!r}"
         raise IntegrityError.of(path, "metrics-damaged", reason, "run `viptt evaluate` again") from error

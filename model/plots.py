@@ -11,10 +11,11 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from model.depth_axis import DepthAxis
 from pipeline.errors import ResourceError
 
 if TYPE_CHECKING:
@@ -61,18 +62,25 @@ def _best_text(best: Mapping[str, float]) -> str:
     return f"best epoch, {best['epoch']:.0f}"
 
 
-def draw_explanation(path: Path, volume: NDArray[np.float32], found: "Explanation", title: str) -> None:
+def draw_explanation(
+    path: Path, volume: NDArray[np.float32], found: "Explanation", axis: DepthAxis, title: str
+) -> None:
     """Draw a strip of slices above the drop in probability without them; beside it the decisive slice.
 
-    ``volume`` is (depth, height, width) in [0, 1]; ``path`` is that of the PNG.
+    ``volume`` is (depth, height, width) in [0, 1]; ``path`` is that of the PNG. Where no drop is more than
+    noise, no slice is decisive: that is told in its place.
     """
-    figure = Figure(figsize=(SLICES_WIDTH + HEAT_WIDTH, 4.2), layout="constrained")
-    figure.suptitle(title, parse_math=False)
+    figure = Figure(figsize=(SLICES_WIDTH + HEAT_WIDTH, 4.6), layout="constrained")
+    figure.suptitle(title, parse_math=False, fontsize=11)
     left, right = np.asarray(figure.subfigures(1, 2, width_ratios=(SLICES_WIDTH, HEAT_WIDTH)))
     strip, curve = left.subplots(2, 1, sharex=True, height_ratios=(1, 4))
-    _draw_strip(strip, volume)
-    _draw_drops(curve, found)
-    _draw_heat(right.subplots(), volume[found.decisive], found)
+    _draw_strip(strip, volume, axis)
+    _draw_drops(curve, found, axis)
+    if found.lowers:
+        _draw_heat(right, volume[found.decisive], found, axis)
+    else:
+        told = f"no window of {axis.word}s\nlowers this probability"
+        right.text(0.5, 0.5, told, ha="center", va="center")
     _save_png(figure, path)
 
 
@@ -89,10 +97,7 @@ def draw_slice(path: Path, picture: NDArray[np.float32], heat: NDArray[np.float3
         axes.set_axis_off()
     plain.set_title("as the network sees it", fontsize=9)
     heated.set_title("Grad-CAM", fontsize=9)
-    shown = heated.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.7 * heat, interpolation="bilinear")
-    # The colours of the bar are opaque; over the picture they are not.
-    scale = ScalarMappable(shown.norm, shown.cmap)
-    figure.colorbar(scale, ax=heated, shrink=0.85, label="speaks for the class (1: most)")
+    _overlay(figure, heated, heat)
     _save_png(figure, path)
 
 
@@ -121,27 +126,53 @@ def _save_png(figure: Figure, path: Path) -> None:
         figure.savefig(path, format="png", **REPRODUCIBLE["png"])
 
 
-def _draw_strip(axes: Axes, volume: NDArray[np.float32]) -> None:
+def _overlay(figure: Figure | SubFigure, axes: Axes, heat: NDArray[np.float32]) -> None:
+    """Lay heat over a picture, smooth between its pixels, and draw a bar of its colours."""
+    shown = axes.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.7 * heat, interpolation="bilinear")
+    # The colours of the bar are opaque; over the picture they are not.
+    scale = ScalarMappable(shown.norm, shown.cmap)
+    figure.colorbar(scale, ax=axes, shrink=0.85, label="speaks for the class (1: most)")
+
+
+def _draw_strip(axes: Axes, volume: NDArray[np.float32], axis: DepthAxis) -> None:
     """Every n-th slice, above its place on the axis."""
     ends = np.linspace(0, len(volume), min(STRIP, len(volume)) + 1)
     for first, last in pairwise(ends):
         slice_ = volume[int((first + last) / 2)]
-        axes.imshow(slice_, cmap="gray", vmin=0, vmax=1, extent=(first - 0.5, last - 0.5, 0, 1))
-    axes.set(xlim=(-0.5, len(volume) - 0.5), ylim=(0, 1), yticks=[], aspect="auto")
+        axes.imshow(slice_, cmap="gray", vmin=0, vmax=1, extent=(first + 0.5, last + 0.5, 0, 1))
+    axes.set(xlim=(0.5, len(volume) + 0.5), ylim=(0, 1), yticks=[], aspect="auto")
+    if axis.ends:
+        axes.set_title(axis.ends[0], loc="left", fontsize=9)
+        axes.set_title(axis.ends[1], loc="right", fontsize=9)
 
 
-def _draw_drops(axes: Axes, found: "Explanation") -> None:
-    axes.bar(range(len(found.drops)), found.drops, width=1)
+def _draw_drops(axes: Axes, found: "Explanation", axis: DepthAxis) -> None:
+    axes.bar(np.arange(1, len(found.drops) + 1), found.drops, width=1)
     axes.axhline(0, color="grey", linewidth=0.8)
-    axes.axvline(found.decisive, color="tab:red", linewidth=1)
-    axes.set(xlabel="slice", ylabel="drop in probability\nwithout the slices around")
+    if found.lowers:
+        axes.axvline(found.decisive + 1, color="tab:red", linewidth=1)
+    axes.set(xlabel=axis.word, ylabel=f"drop in probability\nwithout the {axis.word}s around")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if axis.scale:
+        _draw_source_axis(axes, axis, axis.scale)
 
 
-def _draw_heat(axes: Axes, frame: NDArray[np.float32], found: "Explanation") -> None:
+def _draw_source_axis(axes: Axes, axis: DepthAxis, scale: float) -> None:
+    """A second axis below: millimetres where the spacing is known, else numbers of the source's pictures."""
+    step, start = (scale, 1.0) if axis.spacing is None else (scale * axis.spacing, 0.0)
+    ways = (lambda x: (x - 1) * step + start, lambda place: (place - start) / step + 1)
+    below = axes.secondary_xaxis(-0.28, functions=ways)
+    unit = f"source {axis.word}" if axis.spacing is None else "mm along the axis, in the source"
+    below.set_xlabel(unit)
+
+
+def _draw_heat(figure: SubFigure, frame: NDArray[np.float32], found: "Explanation", axis: DepthAxis) -> None:
+    axes: Axes = figure.subplots()
     axes.imshow(frame, cmap="gray", vmin=0, vmax=1)
-    axes.imshow(found.heat, cmap="inferno", vmin=0, vmax=1, alpha=0.7 * found.heat)
     axes.set_axis_off()
-    axes.set_title(f"slice {found.decisive}, drop {found.drops[found.decisive]:.2g}; Grad-CAM")
+    place = axis.place(found.decisive).replace("; ", "\n").replace(", ", "\n")
+    axes.set_title(f"{place}\ndrop {found.drops[found.decisive]:.2g}; Grad-CAM", fontsize=9)
+    _overlay(figure, axes, found.heat)
 
 
 def save_figure(path: Path, inches: tuple[float, float], draw: Callable[[Figure], None]) -> list[Path]:

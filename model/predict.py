@@ -5,7 +5,7 @@ value x 255. Probabilities are in the order of the run's classes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from model.stream import Samples, batches, bind, chosen_samples, integrity_error
 from model.windows import NewVolume, Refuse, Volume, is_of_pictures, windows_of
 from pipeline.errors import ConfigError, IntegrityError
 from pipeline.split import read_split
-from pipeline.store import Row, Store, open_store
+from pipeline.store import Store, open_store
 
 Say = Callable[[str], None]
 INSTEAD = "name the folder of its files instead, or build it with the run's recipe"
@@ -101,7 +101,10 @@ def _predicted(
         values = np.stack([_network_input(item.volume, ensemble) for item in batch])
         values = values.reshape(len(batch), *ensemble.nets[0].input_shape[1:])
         found = [np.asarray(net.predict_on_batch(values)) for net in ensemble.nets]
-        predictions = _averaged(batch, found)
+        known = [
+            Prediction(item.id, item.source, (), item.stack, item.position, item.facts) for item in batch
+        ]
+        predictions = _averaged(known, found)
         yield from zip(predictions, (item.volume for item in batch), strict=True)
 
 
@@ -116,7 +119,7 @@ def _drawn(
             draw_picture(folder, nets, classes, prediction, values)
             kept.append(prediction)
         else:
-            draw_volume(folder, nets, classes, prediction.id, values)
+            draw_volume(folder, nets, ensemble.data, prediction, values)
         yield prediction
     draw_scans(folder, classes, kept)
 
@@ -150,7 +153,10 @@ def predict_store(
     """Predict samples of a store. Raises IntegrityError as ``predict_volumes``, and if one is damaged."""
     found = [probabilities(net, samples, batch_size=batch_size) for net in ensemble.nets]
     rows = [samples.store.rows[row] for row in samples.labelled_rows]
-    predictions = _averaged(rows, found)
+    known = [
+        Prediction(row.id, row.source, (), row.stack, row.position, row.facts, row.label) for row in rows
+    ]
+    predictions = _averaged(known, found)
     if pictures is None:
         return iter(predictions)
     volumes = map(samples.store.read, samples.rows)
@@ -220,12 +226,12 @@ def _network_input(volume: Volume, ensemble: Ensemble) -> NDArray[np.float32]:
     return values
 
 
-def _averaged(samples: Sequence[Row | NewVolume], found: Sequence[NDArray[np.float32]]) -> list[Prediction]:
-    """The mean of what each network found for these samples."""
+def _averaged(samples: Sequence[Prediction], found: Sequence[NDArray[np.float32]]) -> list[Prediction]:
+    """The samples with the mean of what each network found for them."""
     # Probabilities, not votes: a hesitant network then counts for less than a certain one.
     mean = np.mean(found, axis=0)
     _check_finite([sample.id for sample in samples], mean)
     return [
-        Prediction(sample.id, sample.source, tuple(map(float, row)), sample.stack, sample.position)
+        replace(sample, probabilities=tuple(map(float, row)))
         for sample, row in zip(samples, mean, strict=True)
     ]

@@ -25,7 +25,8 @@ class Prediction:
     """The probabilities of a sample; ``source`` is its file, ``label`` an index into the classes.
 
     ``stack`` is the scan or clip that a picture is of, "" for samples that are no pictures, and
-    ``position`` its place there, from 0 on; of a window, that of its last picture.
+    ``position`` its place there, from 0 on; of a window, that of its last picture. ``facts`` is the JSON text
+    of what the reader found; ``truth`` the true label, None where it is not known.
     """
 
     id: str
@@ -33,6 +34,8 @@ class Prediction:
     probabilities: tuple[float, ...]
     stack: str = ""
     position: int = 0
+    facts: str = "{}"
+    truth: int | None = None
 
     @property
     def label(self) -> int:

@@ -6,7 +6,9 @@
       state.npz            where training stands; what `--resume` reads
       history.csv          a row per epoch
       tensorboard/         the same rows as events
-      metrics.json, predictions.csv      what `viptt evaluate` found; beside them its figures, PNG and SVG
+      metrics.json, predictions.csv      what `viptt evaluate` found; beside them its figures, PNG and SVG,
+      and network.svg                    the layers of the network
+      report.html, README.md             what `viptt report` writes: a page, and with `--cards` a model card
 
 Importing this module needs no TensorFlow.
 """
@@ -32,10 +34,12 @@ FORMAT = 2
 UNHASHED_FORMAT = 1  # of viptt 0.1.0: the same without the hash
 CONFIG, WEIGHTS, STATE, HISTORY = "config.json", "model.weights.h5", "state.npz", "history.csv"
 METRICS, PREDICTIONS, EVENTS = "metrics.json", "predictions.csv", "tensorboard"
+NETWORK = "network.svg"
 PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "h5py")
 # Remedies that several errors share.
 OTHER_RUN = "give another `--run DIR`"
 TRAIN_AGAIN = "train again"
+EVALUATE_AGAIN = "run `viptt evaluate` again"
 
 
 @dataclass(frozen=True)
@@ -191,3 +195,21 @@ def read_history(folder: Path) -> list[dict[str, float]]:
         return []
     except (ValueError, TypeError) as error:
         raise IntegrityError.of(folder / HISTORY, "history-damaged", str(error), TRAIN_AGAIN) from error
+
+
+def read_metrics(folder: Path) -> dict[str, Any] | None:
+    """The content of metrics.json; None where there is none. Raises IntegrityError if it is damaged."""
+    path = folder / METRICS
+    try:
+        document: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise IntegrityError.of(path, "metrics-damaged", str(error), EVALUATE_AGAIN) from error
+    return document
+
+
+def is_outdated(folder: Path, metrics: Mapping[str, Any]) -> bool:
+    """Whether a run was trained on since it was evaluated; 0.1.0 did not write the hash of the weights."""
+    weights, sha256 = folder / WEIGHTS, metrics.get("weights_sha256")
+    return sha256 is not None and weights.is_file() and file_sha256(weights) != sha256

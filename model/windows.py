@@ -34,7 +34,8 @@ PICTURE = "picture"
 class NewVolume(Protocol):
     """A volume of the run's recipe that is in no store, and the file that it was made from.
 
-    Of a picture, ``position`` is its place in its stack, from 0 on.
+    Of a picture, ``position`` is its place in its stack, from 0 on. ``facts`` is the JSON text of what the
+    reader found.
     """
 
     @property
@@ -47,6 +48,8 @@ class NewVolume(Protocol):
     def volume(self) -> Volume: ...
     @property
     def position(self) -> int: ...
+    @property
+    def facts(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class NewWindow:
     stack: str
     volume: Volume
     position: int
+    facts: str = "{}"
 
 
 def is_of_pictures(recipe: Json) -> bool:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from pipeline.codes import Code as Code
+from pipeline.escape import cell_text as cell_text
 from pipeline.escape import printable
 from pipeline.escape import table_cell as table_cell
 

@@ -27,6 +27,7 @@ def _names(context: click.Context, parameter: click.Parameter, typed: str) -> li
 
 DATASETS = click.argument("names", metavar="[DATASET]...", nargs=-1, shell_complete=_names)
 DATASET = click.argument("name", metavar="DATASET", shell_complete=_names)
+REPORTED = click.argument("names", metavar="DATASET|RUN...", nargs=-1, required=True, shell_complete=_names)
 MAYBE_DATASET = click.argument("name", metavar="[DATASET]", required=False, shell_complete=_names)
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path)
@@ -133,9 +134,15 @@ _DEMO = (
 )
 
 _REPORTING = (
-    click.option("--out", type=FILE, help="The page.  [default: NAME.report.html beside the store]"),
     click.option(
-        "--cards", is_flag=True, help="Also a dataset card, Croissant metadata and a table of samples."
+        "--out",
+        type=FILE,
+        help="The page.  [default: NAME.report.html beside the store, report.html in the run]",
+    ),
+    click.option(
+        "--cards",
+        is_flag=True,
+        help="Also a dataset card, Croissant metadata and a table of samples; of a run, a model card.",
     ),
     click.option(
         "--compare",

@@ -18,6 +18,7 @@ import click
 import pytest
 import yaml
 from click.testing import CliRunner
+from PIL import Image
 
 from cli import main
 from pipeline.catalog import load_catalog
@@ -244,6 +245,23 @@ def test_python_runs(library: str, code: str, data: Path) -> None:
     command = [sys.executable, "snippet.py"]
     result = subprocess.run(command, cwd=data, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.slow
+def test_the_notebook_draws_slices_of_the_store(data: Path) -> None:
+    cells = json.loads((ROOT / "docs/notebook.ipynb").read_text("utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert not any(cell.get("outputs") for cell in cells)
+    if importlib.util.find_spec("matplotlib") is None:
+        pytest.skip("matplotlib is not installed")
+    (data / "notebook.py").write_text("\n".join(code), "utf-8")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"}
+    command = [sys.executable, "-W", "error", "notebook.py"]
+    result = subprocess.run(command, cwd=data, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    picture = Image.open(data / "slices.png").convert("L")
+    assert picture.width == 600
+    assert len(set(picture.resize((60, 60)).tobytes())) > 50  # gray levels of slices
 
 
 # --- the site -----------------------------------------------------------------------------------

@@ -46,7 +46,8 @@ class Arrival:
     """The volume of a file, (depth, height, width) in the recipe's dtype, and what is doubtful about it.
 
     ``stack`` is the scan or clip that a picture is of, "" for whole stacks, and ``position`` its place there,
-    from 0 on; pictures that cannot be read count.
+    from 0 on; pictures that cannot be read count. ``facts`` is the JSON text of what the reader found in a
+    whole stack.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Arrival:
     warnings: tuple[Problem, ...]
     stack: str = ""
     position: int = 0
+    facts: str = "{}"
 
 
 def list_incoming(paths: Sequence[Path], type_: str) -> tuple[tuple[Incoming, ...], Nameless]:
@@ -139,7 +141,7 @@ def _arrivals(
     whole = None if entry.pictures else _volume(next(chunks), recipe, entry.sha256, entry.source)
     path.unlink()
     if whole is not None:
-        yield Arrival(file.id, file.source, whole, warnings)
+        yield Arrival(file.id, file.source, whole, warnings, facts=entry.facts)
 
 
 def _warnings(file: Incoming, recipe: Recipe, entry: Entry) -> tuple[Problem, ...]:

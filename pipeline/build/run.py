@@ -22,6 +22,7 @@ from pipeline.errors import Problem
 from pipeline.sources import Quarantined, write_quarantine
 from pipeline.store import Store
 from pipeline.store.publish import publish_changes, published
+from pipeline.store.throughput import Throughput, write_throughput
 
 
 @dataclass(frozen=True)
@@ -60,19 +61,29 @@ def build(plan: Plan, options: Options, *, report: Report = lambda result: None)
         header = replace(plan.header, created_with=created_with(row.made_with for row in rows))
         digest, changed = publish_changes(staging.root, target, previous, header, rows, chunks)
         write_quarantine(plan.dataset.quarantine_file, quarantined)
+        summary = Summary(
+            plan=plan,
+            digest=digest,
+            samples=len(rows),
+            converted=sum(len(result.chunks) for result in results if not result.reused),
+            reused=sum(len(result.chunks) for result in results if result.reused),
+            quarantined=quarantined,
+            warnings=(*plan.listing.warnings, *warnings, *more),
+            published=changed,
+            seconds=time.perf_counter() - start,
+            source_bytes=sum(result.source_bytes for result in results),
+        )
+        if changed:
+            _note_throughput(summary, options, staging)
         remove(staging)
-    return Summary(
-        plan=plan,
-        digest=digest,
-        samples=len(rows),
-        converted=sum(len(result.chunks) for result in results if not result.reused),
-        reused=sum(len(result.chunks) for result in results if result.reused),
-        quarantined=quarantined,
-        warnings=(*plan.listing.warnings, *warnings, *more),
-        published=changed,
-        seconds=time.perf_counter() - start,
-        source_bytes=sum(result.source_bytes for result in results),
-    )
+    return summary
+
+
+def _note_throughput(summary: Summary, options: Options, staging: Staging) -> None:
+    numbers = (summary.converted, summary.reused, summary.source_bytes, summary.seconds, options.workers)
+    found = Throughput(summary.digest, *numbers)
+    # Staged like a chunk: whatever a kill leaves of it, the next build removes.
+    write_throughput(summary.plan.dataset.throughput_file, found, staged=staging.chunk("throughput"))
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:

@@ -77,6 +77,7 @@ def _dataset_places(dataset: Dataset) -> Iterator[Place]:
     real = Path(os.path.realpath(store))
     if store.name and real.name and not _is_loop(real):
         yield Place(f"{name}.store", "file", dataset.quarantine_file)
+        yield Place(f"{name}.store", "file", dataset.throughput_file)
         for folder in (real, features_of(real)):
             yield Place(f"{name}.store", "store", folder)
             yield Place(f"{name}.store", "store", folder.with_name(f"{folder.name}.building"))

@@ -270,6 +270,12 @@ class Dataset(Frozen):
         return self.store.with_name(self.store.name.removesuffix(".zarr") + ".quarantine.csv")
 
     @property
+    def throughput_file(self) -> Path:
+        """Where a build says how fast it was: beside what a link to the store leads to."""
+        real = Path(os.path.realpath(self.store))
+        return real.with_name(real.name.removesuffix(".zarr") + ".build.json")
+
+    @property
     def recipe_json(self) -> dict[str, Any]:
         """The recipe as it stands in the store, with the type of its sources."""
         return self.recipe.as_json()

@@ -19,6 +19,8 @@ _TRAINING = (
 )
 _PICTURES = (
     "cache/*.report.html",
+    "runs/*/report.html",
+    "runs/*.runs.html",
     "runs/*/curves.png",
     "runs/*/confusion.png",
     "timelines/*.png",
@@ -79,8 +81,10 @@ def _learn_ct(folder: Path, seed: int) -> Iterator[Command]:
     tuned = ("--strategy", "pt+cw+aug", "--init", clips)
     yield ("train", "demo_clips", *given, "--no-freeze", "--epochs", "6", "--run", clips)
     yield ("evaluate", clips)
+    yield ("report", clips)
     yield ("train", "demo_ct", *given, *tuned, "--epochs", "24", "--run", scans)
     yield ("evaluate", scans)
+    yield ("report", scans)
 
 
 def _learn_ultrasound(folder: Path, seed: int) -> Iterator[Command]:
@@ -89,10 +93,12 @@ def _learn_ultrasound(folder: Path, seed: int) -> Iterator[Command]:
         yield from _learn_by_file(folder, "demo_ultrasound", name, seed)
     runs = [str(folder / "runs" / name) for name in _NETWORKS]
     yield ("compare", *runs, "--timelines", str(folder / "timelines"))
+    yield ("report", *runs)
 
 
 def _learn_slices(folder: Path, seed: int) -> Iterator[Command]:
     yield from _learn_by_file(folder, "demo_slices", "slices", seed)
+    yield ("report", str(folder / "runs/slices"))
 
 
 def _learn_by_file(folder: Path, dataset: str, name: str, seed: int) -> Iterator[Command]:

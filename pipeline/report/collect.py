@@ -20,6 +20,7 @@ from pipeline.report.samples import SampleFigures, comparable, kind_of, sample_f
 from pipeline.sources import Quarantined, read_quarantine
 from pipeline.split import Split, check_split, read_split
 from pipeline.store import Row, Store
+from pipeline.store.throughput import Throughput, read_throughput
 
 NO_SPLIT = "(no split)"
 MOST_SIZES = 12
@@ -109,6 +110,7 @@ class Findings:
     warnings: tuple[Warned, ...]
     stale: tuple[str, ...]
     versions: Mapping[str, str]
+    throughput: Throughput | None
 
     @property
     def odd(self) -> tuple[SampleFigures, ...]:
@@ -147,6 +149,7 @@ def collect(dataset: Dataset, store: Store) -> Findings:
         warnings=tuple(_warnings(samples)),
         stale=tuple(differences(dataset.recipe_json, dataset.class_names, store.header)),
         versions=_versions(store),
+        throughput=read_throughput(dataset.throughput_file, store.digest),
     )
 
 

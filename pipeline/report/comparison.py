@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from pipeline.catalog.schema import Dataset
 from pipeline.errors import Code, ConfigError
+from pipeline.pages import policy, require_own
 from pipeline.readers import SOURCE_TYPES
-from pipeline.report.page import FRAMES, SIGNATURE, environment, policy, require_own
+from pipeline.report.page import FRAMES, environment
 from pipeline.report.pictures import BUDGET, GAIN, STEPS, Strip, choose_shown, pair_strip
 from pipeline.report.samples import SampleFigures, sample_figures
 from pipeline.split.file import write_file
@@ -191,5 +192,4 @@ def render(found: Comparison) -> str:
         notable=NOTABLE,
         script=Markup(script),
         policy=policy(script),
-        generator=SIGNATURE,
     )

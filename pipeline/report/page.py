@@ -1,24 +1,13 @@
-"""The page: findings and pictures into one HTML text that asks nothing of any other place.
+"""The page about a store: findings and pictures into one HTML text."""
 
-Names, labels and messages come from others: Jinja2 escapes them all, and the page's content security policy
-lets nothing run but the one script whose hash it names.
-"""
-
-import base64
-import hashlib
-import html
 import json
-import re
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline import __version__
+from pipeline import pages
 from pipeline.catalog.schema import Dataset
-from pipeline.errors import Code, ConfigError
-from pipeline.escape import printable
+from pipeline.pages import Environment, policy, require_new, require_own
 from pipeline.report.cards import card_context, croissant_json, samples_csv
 from pipeline.report.charts import area, outline
 from pipeline.report.collect import NO_SPLIT, Findings, Histogram, collect
@@ -27,9 +16,6 @@ from pipeline.report.samples import SampleFigures
 from pipeline.split.file import write_file
 from pipeline.store import open_store
 
-GENERATOR = "viptt report"
-SIGNATURE = f"{GENERATOR} {__version__}"
-HEAD_BYTES = 2000  # of a page, within which it names its generator
 MOST_ROWS = 2000  # of the table of samples
 MOST_QUARANTINED = 500
 CHART = (320, 100)
@@ -53,7 +39,7 @@ def write_report(dataset: Dataset, out: Path | None, *, cards: bool = False) -> 
     )
     require_own(page)
     for path in (card, metadata, table) if cards else ():
-        _require_new(path)
+        require_new(path)
     found = collect(dataset, open_store(dataset.store))
     texts = {page: render(found).encode("utf-8", "surrogateescape")}
     if cards:
@@ -63,23 +49,6 @@ def write_report(dataset: Dataset, out: Path | None, *, cards: bool = False) -> 
     for path, content in texts.items():
         write_file(path, content)
     return tuple(texts)
-
-
-def require_own(path: Path) -> None:
-    """Refuse to replace what is no page of ours."""
-    if path.is_file():
-        with path.open("rb") as file:
-            ours = f'content="{GENERATOR} '.encode() in file.read(HEAD_BYTES)
-    else:
-        ours = not path.exists()
-    if not ours:
-        remedy = "name another file with `--out`"
-        raise ConfigError.of(path, Code.OUT_EXISTS, "it is there and is no page of `viptt report`", remedy)
-
-
-def _require_new(path: Path) -> None:
-    if path.exists():
-        raise ConfigError.of(path, Code.OUT_EXISTS, "it is there already", "remove it, or use `--out`")
 
 
 def render(findings: Findings) -> str:
@@ -107,58 +76,15 @@ def render(findings: Findings) -> str:
         peak=max((max(item.shares) for item in _all_histograms(findings)), default=0.0),
         script=Markup(script),
         policy=policy(script),
-        generator=SIGNATURE,
     )
 
 
 def environment() -> Environment:
-    """The templates of the page, with what they call."""
-    made = Environment(
-        loader=PackageLoader("pipeline.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_shown,
-    )
-    made.filters |= {"number": number, "share": share, "spark": _spark, "mean": _mean, "md": markdown}
+    """The templates of pages about stores, with what they call."""
+    made = pages.environment("pipeline.report")
+    made.filters |= {"spark": _spark, "mean": _mean}
     made.globals |= {"area": area, "outline": outline, "CHART": CHART, "NO_SPLIT": NO_SPLIT}
     return made
-
-
-def _shown(value: Any) -> Any:
-    """Every text that the page shows, without what could turn the direction of writing."""
-    return printable(value, keep="\n") if type(value) is str else value
-
-
-def markdown(text: str) -> str:
-    """A text in one line, in which nothing has a meaning to Markdown or HTML."""
-    plain = html.escape(" ".join(printable(str(text)).split()), quote=False)
-    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", plain)
-
-
-def policy(script: str) -> str:
-    """The content security policy of a page whose only script is this one."""
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    # Styles stand in the page, some of them computed: where a picture lies in its strip.
-    allowed = f"img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    return f"default-src 'none'; base-uri 'none'; form-action 'none'; {allowed}"
-
-
-# --- numbers as text ----------------------------------------------------------------------------
-
-
-def number(value: float | None) -> str:
-    """A number with at most four digits that matter, such as -1024, 0.625 or 12.5."""
-    if value is None:
-        return "–"
-    text = f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.4g}"
-    return text.replace(",", "\u202f").replace("-", "−")
-
-
-def share(count: int, total: int) -> str:
-    """A part of a whole, such as 12.5 %."""
-    return f"{100 * count / total:.1f} %" if total else "–"
 
 
 def _spark(sample: SampleFigures) -> str:

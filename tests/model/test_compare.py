@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +121,31 @@ def test_equal_names_are_told_apart(make_entry: Callable[..., Path]) -> None:
     assert [entry.name for entry in found.entries] == [str(runs[0]), str(runs[1]), "third"]
 
 
-def test_runs_on_other_classes_are_refused(make_entry: Callable[..., Path]) -> None:
-    with pytest.raises(ConfigError, match="other-classes"):
-        compare([make_entry("a", wrong_at(0)), make_entry("b", classes=("x", "y"))])
+def test_runs_on_other_classes_have_tables_of_their_own(make_entry: Callable[..., Path]) -> None:
+    runs = [
+        make_entry("a", wrong_at(0)),
+        make_entry("x", classes=("x", "y")),
+        make_entry("b", wrong_at(1, 2)),
+    ]
+    found = compare(runs)
+    assert [entry.name for entry in found.entries] == ["a", "b"]
+    assert replace(found, apart=()) == compare([runs[0], runs[2]])
+    assert found.apart == (compare([runs[1]]),)
+    first, second = text(found).split("On other classes, and not to be compared with the runs above:\n\n")
+    assert [line.split()[0] for line in first.splitlines()[1:3]] == ["a", "b"]
+    assert second == text(compare([runs[1]]))
+    assert [entry["name"] for entry in as_json(found)["apart"][0]["runs"]] == ["x"]
+
+
+def test_equal_names_are_told_apart_across_classes(make_entry: Callable[..., Path]) -> None:
+    runs = [make_entry("mine/run", wrong_at(0)), make_entry("other/run", classes=("x", "y"))]
+    found = compare(runs)
+    assert (found.entries[0].name, found.apart[0].entries[0].name) == (str(runs[0]), str(runs[1]))
+
+
+def test_pictures_over_time_want_the_same_classes(make_entry: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--timelines: other-classes"):
+        compare([make_entry("a", wrong_at(0)), make_entry("b", classes=("x", "y"))], timelines=tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"scores": 3}', '{"scores": {"f1": 3}}'])

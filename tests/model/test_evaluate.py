@@ -83,7 +83,7 @@ def test_every_file_that_is_named_is_there_and_the_scores_come_last(
     figures = ("confusion", "roc", "precision_recall", "reliability")  # it was never trained: no curves
     names = {f"{name}.{suffix}" for name in figures for suffix in ("png", "svg")}
     assert set(found.files) == {path.name for path in run.iterdir()} - before
-    assert set(found.files) == names | {"metrics.json", "predictions.csv"}
+    assert set(found.files) == names | {"metrics.json", "predictions.csv", "network.svg"}
     assert json.loads((run / "metrics.json").read_text()) == json.loads(json.dumps(as_json(found)))
     assert (run / "metrics.json").stat().st_mtime_ns == max(
         (run / name).stat().st_mtime_ns for name in found.files
@@ -111,7 +111,7 @@ def test_without_matplotlib_there_are_scores_but_no_figures(
     store = make_store()
     lines: list[str] = []
     found = evaluate(make_run(store, make_split(store)), say=lines.append)
-    assert found.files == ("metrics.json", "predictions.csv")
+    assert found.files == ("metrics.json", "predictions.csv", "network.svg")
     assert "no figures: matplotlib is missing → pip install 'viptt[train]'" in lines
 
 

@@ -8,6 +8,7 @@ from keras import layers
 from matplotlib.image import imread
 from numpy.typing import NDArray
 
+from model.depth_axis import DepthAxis
 from model.explain import Explanation, explain, extract_features, grad_cam, occlusion
 from model.network import small_net
 from model.plots import draw_explanation
@@ -155,20 +156,45 @@ def test_the_heat_follows_the_slopes_of_the_score(net: Net) -> None:
 # --- the picture --------------------------------------------------------------------------------
 
 
+def drawn(
+    folder: Path, name: str, heat: NDArray[np.float32], drops: NDArray[np.float32], axis: DepthAxis
+) -> NDArray[np.float32]:
+    found = Explanation(1, 0.75, drops, 5, heat)
+    draw_explanation(folder / "picture.png", noise(0), found, axis, f"{name}: Focal, probability 0.750")
+    return imread(folder / "picture.png")
+
+
+def differing(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.bool_]:
+    return np.any(one != other, axis=-1)
+
+
+SQUARE = np.pad(np.ones((10, 10), np.float32), ((10, 12), (10, 20)))
+RISING = np.linspace(-0.2, 0.3, SHAPE[0], dtype=np.float32)
+
+
 def test_a_picture_of_any_name(tmp_path: Path) -> None:
-    drops = np.linspace(-0.2, 0.3, SHAPE[0], dtype=np.float32)
-    heat = np.zeros(SHAPE[1:], np.float32)
-    heat[10:20, 10:20] = 1
-
-    def drawn(name: str, heat: NDArray[np.float32]) -> NDArray[np.float32]:
-        found = Explanation(1, 0.75, drops, 5, heat)
-        draw_explanation(tmp_path / "picture.png", noise(0), found, f"{name}: Focal, probability 0.750")
-        return imread(tmp_path / "picture.png")
-
-    first, cold = drawn("plain", heat), drawn("plain", heat * 0)
-    other = drawn("$\\frac{$ 肺 _^", heat)
-    assert first.shape == other.shape == (630, 1800, 4)
-    assert np.any(first != other, axis=-1).any()
-    _, columns = np.nonzero(np.any(first != cold, axis=-1))
+    axis = DepthAxis("slice", SHAPE[0])
+    first, cold = (drawn(tmp_path, "plain", heat, RISING, axis) for heat in (SQUARE, SQUARE * 0))
+    other = drawn(tmp_path, "$\\frac{$ 肺 _^", SQUARE, RISING, axis)
+    assert first.shape == other.shape == (690, 1800, 4)
+    assert differing(first, other).any()
+    _, columns = np.nonzero(differing(first, cold))
     assert 1200 < columns.min() < columns.max() < 1800  # the decisive slice is at the right
     assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
+
+
+def test_ends_and_places_in_the_source_are_drawn(tmp_path: Path) -> None:
+    plain = drawn(tmp_path, "a", SQUARE, RISING, DepthAxis("slice", SHAPE[0]))
+    ends = drawn(tmp_path, "a", SQUARE, RISING, DepthAxis("slice", SHAPE[0], ends=("inferior", "superior")))
+    assert differing(plain, ends)[:300, :1200].any()
+    places = drawn(tmp_path, "a", SQUARE, RISING, DepthAxis("slice", SHAPE[0], 11, 2.5))
+    assert differing(plain, places)[600:, :1200].any()  # an axis below that of the slices
+
+
+def test_where_no_drop_is_more_than_noise_there_is_no_slice(tmp_path: Path) -> None:
+    axis, still = DepthAxis("slice", SHAPE[0]), RISING * 0.01
+    assert Explanation(1, 0.75, RISING, 5, SQUARE).lowers
+    assert not Explanation(1, 0.75, still, 5, SQUARE).lowers
+    image = drawn(tmp_path, "a", SQUARE, still, axis)[100:, 1250:, :3]
+    assert np.ptp(image, axis=-1).max() == 0  # no colours, hence no heat, at the right
+    assert image.min() < 0.5  # but a text

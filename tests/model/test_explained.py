@@ -124,6 +124,7 @@ def test_a_store_has_the_pictures_of_its_stacks(
     ensemble = load_ensemble([folder], explained=True)
     found = predict_dataset(ensemble, store.path, split, None, batch_size=2, pictures=out)
     assert [item.stack for item in found] == ["A", "A", "A", "B", "C/x", "C/x"]
+    assert [item.truth for item in found] == [0, 1, 1, 0, 1, 0]
     assert sorted(path.name for path in (out / "scans").iterdir()) == ["A.png", "C%2Fx.png"]
     assert len(list(out.glob("*.png"))) == 6
 

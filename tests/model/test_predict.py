@@ -400,6 +400,6 @@ def test_every_decision_has_its_picture(run: Path, ct: Path, scan: Path, tmp_pat
         f"{folder}%2Fnew%2Fa.nii.gz.png",
         f"{folder}%2Fa.nii.gz.png",
     }
-    assert all(imread(path).shape == (630, 1800, 4) for path in pictures)
+    assert all(imread(path).shape == (690, 1800, 4) for path in pictures)
     assert predict(run, "ct", "--catalog", ct, "--explain", tmp_path / "stored").exit_code == 0
     assert len(list((tmp_path / "stored").iterdir())) == 4

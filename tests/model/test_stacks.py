@@ -22,6 +22,8 @@ from model.compare_text import text
 from model.evaluate import evaluate
 from model.judged import Judged, has_places, read_table
 from model.predictions import Prediction, draw_timelines
+from model.run_facts import read_facts
+from model.run_page import write_run_page
 from model.same_pictures import same_pictures
 from model.score_text import text as evaluation_text
 from model.settings import Settings, Window
@@ -156,6 +158,17 @@ def check_evaluation(single: Path) -> None:
     found = evaluation_text(evaluate(single))
     assert f"accuracy per stack  {mean:.2f} ± {deviation:.2f}" in found
     assert all(len(line) <= 80 for line in found.splitlines())
+
+
+def test_the_page_of_windows_shows_them_over_time(runs: tuple[Path, Path]) -> None:
+    (page,) = write_run_page([runs[1]], None, cards=False)
+    names = [figure.name for figure in read_facts(runs[1], name="windows", of=1).figures]
+    assert names[-2:] == ["timeline_1", "timeline_2"]
+    text = page.read_text("utf-8")
+    assert "True classes of one stack over time" in text
+    wrong = [row["id"] for row in rows_of(runs[1]) if row["label"] != row["predicted"]]
+    assert wrong
+    assert all(f"<b>{sample}</b>" in text for sample in wrong)
 
 
 def test_volumes_have_neither_stacks_nor_timelines(finished: Any, tmp_path: Path) -> None:

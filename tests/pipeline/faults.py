@@ -149,7 +149,8 @@ def main() -> int:
         code = in_child(partial(struck_build, catalog, number, fault))
         early = in_child(lambda: complete_or_absent(dataset.store))
         again = in_child(lambda: calm_build(catalog))
-        left = [path.name for path in dataset.store.parent.iterdir() if path != dataset.store]
+        own = (dataset.store, dataset.throughput_file)
+        left = [path.name for path in dataset.store.parent.iterdir() if path not in own]
         result = {
             "operation": number,
             "code": code,

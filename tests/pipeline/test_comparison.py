@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from accessibility import grave_violations
 from browser import PROGRAM, browser
 from click.testing import CliRunner, Result
 
@@ -108,6 +109,13 @@ def sample() -> SampleFigures:
     return sample_figures([row], ["A"], {}, SOURCE_TYPES["nifti"])[0]
 
 
+def test_two_datasets_are_compared_and_three_are_refused(catalog):
+    result = viptt("report", "ct", "bone", "--catalog", catalog, "--json")
+    assert Path(json.loads(result.stdout)["page"]).name == "ct.bone.comparison.html"
+    refused = viptt("report", "ct", "bone", "deep", "--catalog", catalog)
+    assert (refused.exit_code, refused.stderr.count("bad-option")) == (2, 1)
+
+
 def test_a_difference_is_gray_where_equal_and_bright_where_the_second_is():
     first, second = np.full((3, 4, 4), 0.5, np.float32), np.full((3, 4, 4), 0.5, np.float32)
     second[1], second[2] = 0.6, 0.0
@@ -134,3 +142,6 @@ def test_it_is_quiet_alone_and_its_sliders_move(catalog, tmp_path):
         page.press("ArrowRight")
         assert page.value("document.querySelector('.stack img').style.objectPosition") != before
         assert page.value("document.querySelector('.where').textContent") == "slice 4 of 5"
+        for scheme in ("light", "dark"):
+            page.open(catalog.parent / "cache/ct.bone.comparison.html", scheme=scheme)
+            assert grave_violations(page) == []

@@ -165,6 +165,7 @@ def test_a_bad_file_costs_only_itself(tmp_path, write_nifti, write_clip, tempora
     flat = found[2]
     assert isinstance(flat, Arrival)
     assert [problem.code for problem in flat.warnings] == ["doubtful"]
+    assert json.loads(flat.facts)["shape"] == [7, 8, 9]
     assert list(temporary.iterdir()) == []
 
 

@@ -225,7 +225,7 @@ def test_the_chain_runs_in_order_on_the_catalog_with_the_seed(tmp_path: Path) ->
 
     assert run_demo(tmp_path / "demo", viptt, said.append, seed=7, scans=0, groups=0) == 0
 
-    learn = ["train", "evaluate", "train", "evaluate"]
+    learn = ["train", "evaluate", "report", "train", "evaluate", "report"]
     assert viptt.names == ["check", "build", "split", "verify", *learn, "report", "report"]
     for given in viptt.given:
         assert given[-2:] == ("--catalog", str(tmp_path / "demo/data_catalog.yaml"))

@@ -54,6 +54,7 @@ COLLISIONS = {  # what is changed; key of the output, code, and key of the other
     "quarantine over a split": ({"a.json": "cache/b.quarantine.csv"}, "b.store", "shared-output", "a.split"),
     "statistics over labels": ({"a.csv": "b.statistics.json"}, "b.split", "shared-output", "a.labels"),
     "statistics over a split": ({"a.json": "b.statistics.json"}, "b.split", "shared-output", "a.split"),
+    "throughput over labels": ({"a.csv": "cache/a.build.json"}, "a.store", "shared-output", "a.labels"),
     "d.zarr beside d": ({"cache/b.zarr": "cache/a"}, "b.store", "shared-output", "a.store"),
     "features": ({"cache/b.zarr": "cache/a.features.zarr"}, "b.store", "shared-output", "a.store"),
     "split in features": ({"a.json": "cache/a.features.zarr/a"}, "a.split", "nested-output", "a.store"),

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from pipeline.pages import number, share
 from pipeline.readers import SOURCE_TYPES
 from pipeline.report import pictures
 from pipeline.report.charts import area, outline
-from pipeline.report.page import environment, number, share
+from pipeline.report.page import environment
 from pipeline.report.pictures import (
     ODD_SHOWN,
     SHOWN,

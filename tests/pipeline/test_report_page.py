@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from accessibility import grave_violations
 from browser import PROGRAM, Page, browser
 from click.testing import CliRunner
 
@@ -141,6 +142,17 @@ def test_counts_are_those_of_the_store_and_its_split(page, store, folder):
     assert cells(page, "#quarantine")[0][:2] == ["TRN_0008.nii.gz", "empty-file"]
 
 
+def test_the_throughput_is_that_of_the_build(page, folder):
+    noted = json.loads((folder / "cache/ct.build.json").read_text())
+    sources = sum(path.stat().st_size for path in (folder / "ct").glob("*.nii.gz"))
+    assert (noted["converted"], noted["reused"]) == (14, 0)
+    assert sources * 14 // 15 <= noted["source_bytes"] <= sources
+    told = {row[0]: row[1] for row in cells(page, "#build")}
+    assert told["samples converted"] == "14"
+    rate = float(told["throughput"].split()[0])
+    assert rate == pytest.approx(noted["source_bytes"] / noted["seconds"] / 1e6, rel=1e-3)
+
+
 def test_odd_ones_come_first_and_say_why(page):
     first, second = cells(page, "#table")[:2]
     assert {first[1], second[1]} == {"TRN_0003", "TRN_0004"}
@@ -187,6 +199,20 @@ def test_it_fits_its_window_in_both_schemes(page, folder, width, scheme):
     assert contrast(page, "body") > 7
     for selector in ("a", ".cards .alarm dd", "small", "#table tr.odd .reasons"):
         assert contrast(page, selector) > 4.5, selector  # WCAG 2.2, 1.4.3
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_core_finds_nothing_grave(page, folder, scheme):
+    page.open(folder / "cache/ct.report.html", scheme=scheme)
+    assert grave_violations(page) == []
+
+
+def test_axe_core_would_find_something(page, folder):
+    page.open(folder / "cache/ct.report.html")
+    page.value("document.querySelector('.stack img').removeAttribute('alt')")
+    page.value("document.querySelector('h1').style.color = '#ddd'")
+    found = [said.split(":")[0] for said in grave_violations(page)]
+    assert {"image-alt", "color-contrast"} <= set(found)
 
 
 def contrast(page: Page, selector: str) -> float:

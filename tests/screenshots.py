@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipeline.demo.catalog import write_demo
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 SIZE = (1100, 960)
 COLOURS = 64
 MOST_BYTES = 150_000
