@@ -324,6 +324,7 @@ def test_results_that_nobody_takes_are_exit_6(ct, broken, options):
     assert said.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", [full, without_reader])
 def test_messages_that_nobody_takes_stop_nothing(ct, broken):
     (ct.parent / "ct/TRN_0001.nii.gz").write_bytes(b"nothing of the kind")
@@ -381,7 +382,8 @@ def wait_for_work(catalog: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 8])
 def test_only_one_of_many_builds_works(tmp_path, ct_dataset, count):
     """The first is halted in the middle of its work, so that the others surely meet it."""
     catalog = ct_dataset(tmp_path, scans=10, size=(80, 80, 60))

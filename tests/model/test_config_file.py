@@ -182,6 +182,7 @@ def test_the_defaults_survive_a_file(file: Callable[[str], str]) -> None:
     assert Settings(**given_settings(config=file(shown(Settings())[1]))) == Settings()
 
 
+@pytest.mark.slow
 def test_a_training_by_a_file_and_the_key_of_its_run(
     viptt: Callable[..., Result], file: Callable[[str], str], tmp_path: Path
 ) -> None:

@@ -104,6 +104,7 @@ def test_the_command_prints_the_scores_and_names_the_files(
     assert document == json.loads((run / "metrics.json").read_text())
 
 
+@pytest.mark.slow
 def test_without_matplotlib_there_are_scores_but_no_figures(
     make_store: MakeStore, make_split: MakeSplit, make_run: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

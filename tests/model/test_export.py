@@ -207,6 +207,7 @@ def test_raw_scans_of_any_size_get_the_probabilities_of_the_pipeline(
     assert np.ptp(answers, axis=0).max() > 0.1, "the network says the same of everything"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ONNX_SLOWLY)
 def test_raw_clips_get_the_probabilities_of_the_pipeline(exported: Callable[..., Path], form: str) -> None:
     out, recipe = exported(CLIP, form), VideoRecipe(shape=SHAPE)
@@ -295,6 +296,7 @@ def test_a_volume_that_cannot_be_used_is_an_error(exported: Callable[..., Path],
         serve(unusable()[text])
 
 
+@pytest.mark.slow
 def test_onnx_answers_nan_of_a_volume_that_cannot_be_used(exported: Callable[..., Path]) -> None:
     serve = load(exported(CLIP, "onnx"))
     *volumes, _ = unusable().values()

@@ -96,6 +96,7 @@ def test_the_network_cut_in_two_shares_its_layers(make_store: MakeStore) -> None
     assert {id(weight) for half in (front, top) for weight in half.weights} == weights
 
 
+@pytest.mark.slow
 def test_training_on_features_is_training_the_whole_network_with_the_rest_frozen(
     make_store: MakeStore, make_split: MakeSplit, tmp_path: Path
 ) -> None:
@@ -220,6 +221,7 @@ def test_without_features_it_says_how_to_get_them(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -52,6 +52,7 @@ def test_sononets_by_name(model: str) -> None:
     assert len(build_network(Settings(model=model, width=4), shape, 7).trainable_weights) > len(trainable)
 
 
+@pytest.mark.slow
 def test_mid_channels_are_for_the_network_that_is_split() -> None:
     few, many = (
         build_network(Settings(model="sononet-2+1d", width=4, mid_channels=how), WINDOW, 3).count_params()

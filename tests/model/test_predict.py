@@ -114,6 +114,7 @@ def test_files_give_what_their_store_gives(run: Path, ct: Path, batch: int) -> N
     assert found.stderr == "predicting 4 files\n"
 
 
+@pytest.mark.slow
 def test_clips_are_predicted_by_a_run_on_clips(tmp_path: Path, video_dataset: Callable[..., Path]) -> None:
     catalog = video_dataset(tmp_path, recipe={**RECIPE, "dtype": "uint8"})
     run = trained(catalog)
@@ -320,6 +321,7 @@ def test_neither_file_nor_dataset(run: Path, ct: Path, scan: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_path_that_is_also_a_dataset_is_not_guessed_at(
     run: Path, ct: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

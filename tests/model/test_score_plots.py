@@ -55,6 +55,7 @@ def test_every_axis_has_a_name_and_every_class_a_line(tmp_path: Path) -> None:
         assert f"<!-- {name}, {precision:.2f} -->" in found["precision_recall"]
 
 
+@pytest.mark.slow
 def test_the_same_data_give_the_same_files(tmp_path: Path) -> None:
     assert drawn(tmp_path / "a") == drawn(tmp_path / "b")
 

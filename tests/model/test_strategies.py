@@ -134,6 +134,7 @@ def test_a_start_that_is_not_there_is_refused_before_any_work(trained: Callable,
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_start_from_another_network_is_refused(trained: Callable, tmp_path: Path) -> None:
     other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     other.save_weights(tmp_path / "other.weights.h5")

@@ -136,6 +136,7 @@ def test_weights_of_another_network(viptt: Callable, tmp_path: Path, option: str
     assert "the network has" in refused(viptt(*call, "--run", tmp_path / "run"), 4, "other-network")
 
 
+@pytest.mark.slow
 def test_after_a_refusal_the_same_folder_can_be_used(viptt: Callable, tmp_path: Path) -> None:
     run = tmp_path / "run"
     small = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])

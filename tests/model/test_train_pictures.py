@@ -236,6 +236,7 @@ def test_mean_and_deviation_of_the_train_part_are_in_the_network(trained: Traine
 # --- the best epoch, and resuming ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_weights_with_the_best_accuracy_are_kept(trained: Trained) -> None:
     settings = replace(ONCE, model="nets_of_pictures:wave", epochs=3, stop_patience=None, best="accuracy")
     run = trained(settings)

@@ -64,6 +64,7 @@ def test_a_legacy_file_loads_by_position_whatever_its_names(tmp_path: Path) -> N
     assert same(net, other)
 
 
+@pytest.mark.slow
 def test_the_optimizer_of_a_foreign_file_is_ignored(tmp_path: Path) -> None:
     net, other = small_net(), small_net()
     net.compile("adam", "mse")

@@ -337,6 +337,7 @@ def test_damaged_table_is_built_anew(ct):
     assert tree_hash(store_of(ct)) == before
 
 
+@pytest.mark.slow
 def test_killed_build_resumes_to_the_same_bytes(tmp_path, ct_dataset):
     """SIGKILL whenever another source is done: never an early store, and in the end the same bytes."""
     calm, catalog = (ct_dataset(tmp_path / name, scans=8, size=(60, 50, 40)) for name in ("calm", "killed"))

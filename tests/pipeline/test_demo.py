@@ -161,6 +161,7 @@ def frames_of(path: Path) -> tuple[NDArray[np.uint8], float]:
     return np.stack(frames), video.get(cv2.CAP_PROP_FPS)
 
 
+@pytest.mark.slow
 def test_clips_have_the_form_of_ucf50_and_move(demo: Path) -> None:
     for action in ACTIONS:
         first, second = (frames_of(demo / f"clips/{action}/v_{action}_g01_c0{clip}.avi") for clip in (1, 2))

@@ -108,6 +108,7 @@ def test_other_splits_are_refused(refusal: Callable[..., Any]) -> None:
     assert [problem.code for problem in problems] == ["fractions"]
 
 
+@pytest.mark.slow
 def test_the_command_splits_a_store_by_centre(tmp_path: Path) -> None:
     """Four patients a centre, the last incomplete: of three complete ones, round(0.9) = 1 validates."""
     catalog = write_ultrasound_demo(tmp_path / "demo", patients=4)

@@ -109,6 +109,7 @@ def test_class_weights_are_scikit_learn_s_of_train_alone():
     np.testing.assert_allclose(list(split.class_weights.values()), wanted, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_ucf50_leaks_nothing_with_groups_and_nearly_all_without():
     store = ucf50_store()
     assert set(make_split(store, fractions=USUAL).leaked.values()) == {0}

@@ -139,6 +139,7 @@ def slow_answer(job: Question) -> int:
     return os.getpid()
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_busy_with_many_sources_is_not_taken_for_stopped(
     tmp_path, little_grace, monkeypatch
 ):

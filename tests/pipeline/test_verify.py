@@ -87,7 +87,11 @@ def link_away(path: Path) -> None:
     path.symlink_to(outside)
 
 
-DAMAGES = [remove, cut, empty, extend, flip, folder, link_away]
+DAMAGES = [
+    remove,
+    flip,
+    *(pytest.param(damage, marks=pytest.mark.slow) for damage in (cut, empty, extend, folder, link_away)),
+]
 
 
 def expected_state(name: str, damage: object) -> str:
