@@ -44,6 +44,10 @@ SETTINGS = {
     "distributed.worker.http.routes": [],
     "distributed.worker.multiprocessing-method": "forkserver" if CAN_FORK else "spawn",
     "distributed.admin.tick.limit": "1h",
+    # Nobody looks at what Dask measures of itself, many times a second.
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "1m",
+    "distributed.worker.profile.enabled": False,
     "distributed.scheduler.worker-ttl": None,  # `LocalPool.tend` has a clock of its own
     "distributed.deploy.lost-worker-timeout": "10s",  # then a worker that did not come back is replaced
 }
