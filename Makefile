@@ -44,7 +44,7 @@ test: setup
 	$(BIN)/python -m pytest $(TWO) -m "not slow"
 
 slow: setup
-	$(BIN)/python -m pytest -m "slow and not chaos" --durations=40
+	$(BIN)/python -m pytest $(TWO) -m "slow and not chaos" --durations=40
 
 coverage: setup
 	$(BIN)/python -m pytest -q -m "not slow" --cov --cov-report=term:skip-covered
