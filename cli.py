@@ -65,7 +65,7 @@ def _datasets(names: tuple[str, ...]) -> "tuple[Dataset, ...]":
 @click.argument("folder", metavar="FOLDER", type=shared.FOLDER)
 @console.common
 def init(folder: Path) -> int:
-    """Look at a folder of scans, clips or pictures, and write a catalog for it, with what was guessed."""
+    """Write a catalog for a folder of sources. It says what it guessed."""
     from pipeline.guess import as_json, write_catalog
 
     draft = write_catalog(folder, console.settings().catalog)
@@ -77,7 +77,7 @@ def init(folder: Path) -> int:
 @main.command()
 @console.common
 def doctor() -> int:
-    """Say what this machine offers, what is missing, and how to get it."""
+    """Say what this machine offers, and what is missing."""
     from pipeline.doctor import examine, findings_json, findings_text
 
     found = examine(console.settings().catalog)
@@ -92,7 +92,7 @@ def doctor() -> int:
 @shared.ALLOW_MISSING
 @console.common
 def check(names: tuple[str, ...], deep: bool, workers: int | None, **limits: Any) -> int:
-    """Read catalog, labels and headers; report counts, shapes, orientations and problems."""
+    """Find problems in catalog, labels and sources. Counts, shapes and orientations are shown, too."""
     from pipeline.build import Options, default_workers
     from pipeline.check import as_json, table
     from pipeline.check import check as inspect
@@ -151,7 +151,7 @@ def _read_by(report: console.Report) -> "Callable[[Result], None]":
 @click.option("--quick", is_flag=True, help="Do not compare the sources' contents.")
 @console.common
 def status(names: tuple[str, ...], quick: bool) -> int:
-    """Say for each dataset whether its store is built, stale (and why), missing, or damaged."""
+    """Say whether stores are built, stale, missing or damaged. Of a stale one, it says why."""
     from pipeline import status as states
 
     found = [states.status(dataset, quick=quick) for dataset in _datasets(names)]
@@ -166,7 +166,7 @@ def status(names: tuple[str, ...], quick: bool) -> int:
 @click.option("--strict", is_flag=True, help="Files that do not belong to the store are an error, too.")
 @console.common
 def verify(names: tuple[str, ...], quick: bool, repair: bool, strict: bool) -> int:
-    """Check every byte of the stores, and of their features, against the hashes of their publishing."""
+    """Check every byte of stores. Features too are compared with the hashes that were published with them."""
     from pipeline.build import Options, default_workers
     from pipeline.build import repair as repairs
     from pipeline.store.verify import verify as check_store
@@ -193,7 +193,7 @@ def verify(names: tuple[str, ...], quick: bool, repair: bool, strict: bool) -> i
 @shared.splitting
 @console.common
 def split(names: tuple[str, ...], **options: Any) -> int:
-    """Divide stores into train, val and test, stratified and grouped, and write the split files."""
+    """Divide stores into train, val and test. Classes keep their shares, groups stay together."""
     from pipeline import split as splits
 
     updates = splits.plan_updates(_datasets(names), splits.Request(**options))
@@ -210,7 +210,7 @@ def split(names: tuple[str, ...], **options: Any) -> int:
 @shared.reporting
 @console.common
 def report(names: tuple[str, ...], out: Path | None, cards: bool, other: str | None) -> int:
-    """Write one HTML page about a store, or about runs: what is odd there, what they are worth."""
+    """Write an HTML page about a store, or about runs. It shows what is odd, and what runs are worth."""
     from model.run_page import CONFIG, write_run_page
     from pipeline.report import named_runs, write_pages
 
@@ -234,7 +234,7 @@ _FORMS = click.Choice(["savedmodel", "onnx", "triton"])
 @shared.STALE_OK
 @console.common
 def features(name: str, stale_ok: bool, **options: Any) -> int:
-    """Store the output of the frozen backbone for a dataset, for `viptt train --from-features`."""
+    """Store the output of the frozen backbone. `viptt train --from-features` reads it."""
     from pipeline.build.features import derive, derived_text
     from pipeline.status import open_fresh
 
@@ -303,7 +303,7 @@ def train(name: str, folder: Path | None, resume: bool, stale_ok: bool, **option
 @shared.STALE_OK
 @console.common
 def evaluate(run: Path, name: str | None, stale_ok: bool, **options: Any) -> int:
-    """Score a run on a split: all scores with intervals, confusion matrix, curves as figures."""
+    """Score a run on a split. Writes scores with intervals, the confusion matrix, and figures."""
     from pipeline.status import open_fresh
 
     if name:
@@ -341,7 +341,7 @@ def predict(
     batch_size: int,
     **reading: Any,
 ) -> int:
-    """Predict the samples of a dataset's store, or new files by the run's own recipe.
+    """Predict a dataset, or new files. These are converted by the run's own recipe.
 
     A FILE may be a folder: all sources below it. Write `./NAME` for a path that is also a dataset.
     """
@@ -401,7 +401,7 @@ def _predict_files(
 @click.option("--timelines", type=shared.FOLDER, help="Folder for pictures of predictions over time.")
 @console.common
 def compare(runs: tuple[Path, ...], timelines: Path | None) -> int:
-    """Show runs side by side, beside papers on the same classes; of two runs, whether one is better."""
+    """Show runs side by side. Adds papers on the same classes, and of two runs whether one is better."""
     from model import compare as comparison
     from model import compare_text
 
@@ -417,7 +417,7 @@ def compare(runs: tuple[Path, ...], timelines: Path | None) -> int:
 @click.option("--to", "form", type=_FORMS, default="savedmodel", show_default=True, help="Form to write.")
 @console.common
 def export(run: Path, out: Path, form: str) -> int:
-    """Write a run as a model that takes one raw volume or picture of any size, and does not need viptt."""
+    """Write a run as a model of its own. It takes a raw volume or picture of any size, and needs no viptt."""
     _load_framework()
     from model.export import export as write
 
@@ -433,7 +433,7 @@ def export(run: Path, out: Path, form: str) -> int:
 @shared.demonstrating
 @console.common
 def demo(folder: Path, kind: str, seed: int, no_train: bool) -> int:
-    """Write generated sources with a catalog into DIR, then run the whole chain on them."""
+    """Run the whole chain on generated data. Sources and their catalog are written into DIR."""
     from pipeline.demo import run_demo
 
     return run_demo(folder, _run_command, console.say, kind=kind, seed=seed, training=not no_train)
