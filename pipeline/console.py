@@ -314,6 +314,8 @@ def _print_json(document: Any, chosen: Settings) -> None:
 def progress(name: str, total: int, what: str) -> Iterator[Report]:
     """A bar with rate and time left on a terminal, plain lines elsewhere.
 
+    Time left is reckoned from the first result on: before it, workers start.
+
     Yields a function to call after each item with the bytes that were read of it.
     """
     if not settings().progress or settings().verbosity < 0:
@@ -341,6 +343,9 @@ def _bar(name: str, total: int) -> Iterator[Report]:
         done += nbytes
         with _ignoring_lost_messages():
             bar.update(1, f"{done / (time.monotonic() - start) / 1e6:.1f} MB/s")
+        if bar.pos == 1:
+            bar.start = time.time()
+            bar.avg.clear()
 
     with _ignoring_lost_messages():
         bar.render_progress()
@@ -352,15 +357,17 @@ def _bar(name: str, total: int) -> Iterator[Report]:
 
 
 def _plain_progress(name: str, total: int, what: str) -> Report:
-    start = told = time.monotonic()
+    start = first = told = time.monotonic()
     count = done = 0
 
     def report(nbytes: int) -> None:
-        nonlocal count, done, told
+        nonlocal count, done, first, told
         count, done, now = count + 1, done + nbytes, time.monotonic()
-        if now - told >= PLAIN_PROGRESS_SECONDS:
+        if count == 1:
+            first = now
+        elif now - told >= PLAIN_PROGRESS_SECONDS:
             told = now
-            left = (now - start) / count * (total - count)
+            left = (now - first) / (count - 1) * (total - count)
             rate = done / (now - start) / 1e6
             say(f"{name}: {count} of {total} {what}, {rate:.1f} MB/s, {left:.0f} s left")
 
