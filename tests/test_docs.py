@@ -236,6 +236,7 @@ def data(tmp_path_factory: pytest.TempPathFactory, ct_dataset: Callable[..., Pat
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("library", "code"), RUNNABLE)
 def test_python_runs(library: str, code: str, data: Path) -> None:
     if importlib.util.find_spec(library) is None:

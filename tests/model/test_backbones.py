@@ -220,6 +220,7 @@ def test_the_preset_takes_the_green_slice(tmp_path: Path) -> None:
     np.testing.assert_allclose(kernel, green * 255 * 0.224, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_vgg_keeps_its_layers_of_4096_from_a_file_with_top(tmp_path: Path) -> None:
     donor = colour("vgg16", top=True)
     donor.save_weights(tmp_path / "top.weights.h5")

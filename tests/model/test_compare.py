@@ -161,6 +161,7 @@ def test_no_run_is_a_usage_error() -> None:
         compare([])
 
 
+@pytest.mark.slow
 def test_metrics_of_version_0_1_0_call_the_split_a_part(finished: Any, tmp_path: Path) -> None:
     run = shutil.copytree(finished.run, tmp_path / "run")
     scores = {"samples": 3, "kappa": 0.5, "accuracy": 0.5, "f1": {"a": None, "b": 0.25, "c": 0.75}}

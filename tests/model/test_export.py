@@ -226,6 +226,7 @@ def test_the_signature_names_what_a_client_has_to_know(exported: Callable[..., P
     assert outputs == {"probabilities": (tf.float32, [3]), "classes": (tf.string, [3])}
 
 
+@pytest.mark.slow
 def test_onnx_names_the_same(exported: Callable[..., Path]) -> None:
     out = exported(CT, "onnx")
     assert sorted(path.name for path in out.iterdir()) == ["model.onnx", "viptt.json"]
@@ -289,6 +290,7 @@ def unusable() -> dict[str, NDArray[np.float32]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", unusable())
 def test_a_volume_that_cannot_be_used_is_an_error(exported: Callable[..., Path], text: str) -> None:
     serve = load(exported(CLIP, "savedmodel"))

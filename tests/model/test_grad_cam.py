@@ -14,6 +14,7 @@ def picture(size: int, seed: int = 0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).random((size, size), dtype=np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "last"), [("resnet50", "conv5_block3_out"), ("mobilenetv2", "out_relu")])
 def test_behind_a_mean_the_weights_are_those_of_the_head(name: str, last: str) -> None:
     """The score is linear in the maps' means, so that equation 1 gives the head's weights / pixels."""

@@ -77,6 +77,7 @@ def copy(run: Path, tmp_path: Path) -> Path:
 # --- numbers ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_tables_hold_the_numbers_of_the_evaluation(run: Path) -> None:
     page, found = page_of(run), json.loads((run / "metrics.json").read_text())
     scores, classes = found["scores"], read_config(run).data.classes

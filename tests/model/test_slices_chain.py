@@ -185,6 +185,7 @@ RECIPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_real_slices_are_checked_built_predicted_and_exported(
     real: Callable[..., Path], tmp_path: Path, shared: Path, name: str

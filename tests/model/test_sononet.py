@@ -135,6 +135,7 @@ def test_the_first_blocks_can_be_frozen(blocks: int, left: int) -> None:
     assert trainable(net) == left
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SHAPES)
 def test_what_is_frozen_stays_in_training_and_the_rest_moves(kind: str) -> None:
     net = sononet(kind, features=2, shape=SHAPES[kind])

@@ -169,6 +169,7 @@ def test_of_the_body_alone_the_head_stays(tmp_path: Path, classes: int) -> None:
     assert set(before) - set(unequal(before, after)) == {"adapt2", "adapt2_bn"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [3, 7])
 @pytest.mark.parametrize("kind", SHAPES)
 def test_what_viptt_saves_gives_its_body_also_for_other_classes(

@@ -111,6 +111,7 @@ def rows_of(run: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_windows_and_pictures_are_judged_on_the_same_frames(runs: tuple[Path, Path], tmp_path: Path) -> None:
     """C has 7 pictures and D 8: windows of five end at 4, 5, 6 of C and at 4 to 7 of D."""
     single, windows = runs
@@ -160,6 +161,7 @@ def check_evaluation(single: Path) -> None:
     assert all(len(line) <= 80 for line in found.splitlines())
 
 
+@pytest.mark.slow
 def test_the_page_of_windows_shows_them_over_time(runs: tuple[Path, Path]) -> None:
     (page,) = write_run_page([runs[1]], None, cards=False)
     names = [figure.name for figure in read_facts(runs[1], name="windows", of=1).figures]

@@ -22,6 +22,7 @@ POISON = {
 }
 
 
+@pytest.mark.slow
 def test_poison_costs_only_itself(tmp_path, ct_dataset, monkeypatch):
     (dataset,) = load_catalog(ct_dataset(tmp_path, scans=12)).datasets.values()
     list_samples = checking.list_samples

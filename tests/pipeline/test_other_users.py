@@ -65,6 +65,7 @@ def test_nothing_listens_where_there_is_no_cluster(tmp_path, ct_dataset, schedul
     assert found_during_a_build(ct_dataset(tmp_path, scans=3), options, listening) == before
 
 
+@pytest.mark.slow
 def test_nobody_else_can_use_or_stop_the_cluster(tmp_path, ct_dataset):
     before = listening()
 
@@ -84,6 +85,7 @@ def harmless(answer: str) -> bool:
     return kind == "refused" or (kind == "page" and said.partition("\r\n")[0] in {"", *NO_PAGE})
 
 
+@pytest.mark.slow
 def test_the_intruder_succeeds_where_there_is_no_protection():
     """Or the test above would prove nothing."""
     before = listening()

@@ -107,6 +107,7 @@ def test_another_dtype_rounds(noise, dtype):
     assert np.abs(volume.astype(np.float64) - scan_of_2021(path) * full).max() <= tolerance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCANS)
 def test_real_scans(shared, name):
     path = shared / f"ct/{name}.nii.gz"

@@ -79,6 +79,7 @@ def dataset_and_truth(catalog: Path) -> tuple[Any, dict[str, str]]:
     return dataset, hashes(calm.store)
 
 
+@pytest.mark.slow
 def test_a_source_is_tried_elsewhere_when_its_worker_is_stopped(tmp_path, ct_dataset, little_grace):
     dataset, truth = dataset_and_truth(ct_dataset(tmp_path, scans=12))
     options = Options(workers=2, timeout=TIMEOUT)
@@ -119,6 +120,7 @@ class Answer:
         return str, (self.marker,)
 
 
+@pytest.mark.slow
 def test_an_answer_that_does_not_come_is_asked_of_another_worker(tmp_path, little_grace):
     jobs = [Question(str(number), tmp_path / "source", tmp_path / f"{number}.trace") for number in range(6)]
     awaited, plain = str(tmp_path / "marker"), "plain"
@@ -338,6 +340,7 @@ def holds_a_source(worker: psutil.Process) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_sigterm_ends_threads_whose_decoder_hangs(tmp_path, ct_dataset):
     catalog, begun = ct_dataset(tmp_path, scans=4), tmp_path / "begun"
     arguments = (str(begun), "build", "--scheduler", "threads", "--catalog", str(catalog))
