@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 READY := $(VENV)/ready
 # Two files of tests at a time; those of one file share what they prepare.
-TWO := -n 2 --dist loadfile
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo unit test slow chaos coverage lint types check bench schema pins docs screenshots
 

@@ -313,6 +313,7 @@ def full() -> int:
     return os.open("/dev/full", os.O_WRONLY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", [full, without_reader])
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_results_that_nobody_takes_are_exit_6(ct, broken, options):
@@ -453,9 +454,8 @@ def test_signals_end_a_build_that_can_be_resumed(tmp_path, long, scheduler, send
     ("number", "delay"),
     [
         (signal.SIGINT, 0.2),
-        (signal.SIGTERM, 0.4),
         *(pytest.param(signal.SIGINT, delay, marks=pytest.mark.slow) for delay in (0.0, 0.4, 0.6)),
-        *(pytest.param(signal.SIGTERM, delay, marks=pytest.mark.slow) for delay in (0.0, 0.2, 0.6)),
+        *(pytest.param(signal.SIGTERM, delay, marks=pytest.mark.slow) for delay in (0.0, 0.2, 0.4, 0.6)),
     ],
 )
 def test_signals_while_workers_start_make_no_noise(tmp_path, long, number, delay):

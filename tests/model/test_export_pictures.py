@@ -264,6 +264,7 @@ def model_config() -> Any:
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("Config"))()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["middle", "box"])
 def test_triton_gets_a_model_and_its_description(run: Callable[..., Path], name: str) -> None:
     out = export(run(document(RECIPES[name])), "triton")

@@ -228,6 +228,7 @@ def test_standardised_in_the_network_a_picture_of_any_scale_gets_the_same_logits
     np.testing.assert_array_equal(logits.argmax(axis=1), oracle["image_pred_index"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [5, 10])
 @pytest.mark.parametrize(("kind", "weights"), [("3d", "SonoNet3D"), ("2+1d", "SonoNet2p1D")])
 def test_windows_get_the_logits_of_the_original(shared: Path, kind: str, weights: str, length: int) -> None:

@@ -218,6 +218,7 @@ def test_the_seed_decides_and_each_step_draws_anew() -> None:
     assert not np.array_equal(first, other(windows, training=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(16, 20, 1), (3, 16, 20, 1)])
 @pytest.mark.parametrize("compiled", [False, True])
 def test_it_runs_in_a_graph_for_batches_of_any_size(shape: tuple[int, ...], compiled: bool) -> None:

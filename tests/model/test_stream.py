@@ -336,6 +336,7 @@ def waited_share(*, produce_s: float, consume_s: float) -> float:
     return waited() / (time.monotonic() - begun)
 
 
+@pytest.mark.slow
 def test_waiting_is_told_from_working() -> None:
     """Only the order is asserted, so that a busy machine does not matter."""
     source_is_slow = waited_share(produce_s=0.05, consume_s=0.0)

@@ -54,6 +54,7 @@ def cluster(tmp_path_factory):
             )
 
 
+@pytest.mark.slow
 def test_builds_on_a_cluster(cluster, tmp_path, ct_dataset):
     """In order, because workers are started once."""
     address, start_workers = cluster

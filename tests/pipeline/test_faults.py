@@ -52,6 +52,7 @@ def test_error_at_every_file_operation(tmp_path, ct_dataset, fault):
     check(results, STRUCK)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "recipe"), [("kill", {}), ("ENOSPC", {}), ("kill", PICTURES)])
 def test_fault_at_some_file_operations(tmp_path, ct_dataset, fault, recipe, seed):
     """Every 19th operation; the slow test strikes at all of them."""
