@@ -386,7 +386,7 @@ def _predict_files(
     new = new_files(inputs, ensemble.data.recipe)
     if submission:
         check_submission([file.source for file in new.files])
-    console.say(f"predicting {len(new.files)} files")
+    console.say(f"files to predict: {len(new.files)}")
     options = Options(**{**reading, "workers": reading["workers"] or os.cpu_count() or 1})
     with console.progress("predict", len(new.files), "files") as report:
         volumes = new.volumes(options, report=_read_by(report), warn=console.say_warnings)

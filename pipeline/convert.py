@@ -50,7 +50,7 @@ def convert(source: Source | Path, recipe: Recipe) -> Conversion:
 def _stack(source: Source, recipe: Recipe) -> Reading:
     type_ = SOURCE_TYPES[recipe.type]
     if type_.convert is not None and not recipe.by_picture:
-        return type_.convert(source.path, recipe)
+        return type_.convert(source, recipe)
     reading = type_.pictures(source, recipe)
     noted = _Noted()
     values = stack_values(map(noted.note, reading.pictures), recipe)

@@ -24,6 +24,7 @@ from pipeline.guess.labels import Guess, by_folder, by_name
 from pipeline.guess.tables import by_table, unused_tables
 from pipeline.guess.text import catalog_text
 from pipeline.readers import frames
+from pipeline.readers.reading import Source
 from pipeline.sources import Listing, list_samples
 
 EXAMPLE_CLASSES = ("first class", "second class")
@@ -148,7 +149,9 @@ def _window(inventory: Inventory) -> tuple[float, float] | None:
     if not inventory.source_type.folder:
         return None
     try:
-        pictures = frames.read(inventory.folder / inventory.sources[0], keep=range(FIRST_PICTURES)).array
+        pictures = frames.read(
+            Source(inventory.folder / inventory.sources[0]), keep=range(FIRST_PICTURES)
+        ).array
     except SourceError:  # `viptt check` will tell what is wrong with it
         return None
     lowest, highest = float(pictures.min()), float(pictures.max())

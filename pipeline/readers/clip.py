@@ -20,9 +20,9 @@ from pipeline.statistics import describe
 HISTOGRAM = (0.0, 256.0)  # gray levels
 
 
-def convert(path: Path, recipe: VideoRecipe) -> Reading:
+def convert(source: Source, recipe: VideoRecipe) -> Reading:
     """Values in [0, 1] at the recipe's shape. Raises SourceError as ``video.read``, and too-short."""
-    reading = read_clip(path, recipe)
+    reading = read_clip(source.path, recipe)
     return Reading(scale_video(reading.array, recipe), reading.facts, describe(reading.array, HISTOGRAM))
 
 

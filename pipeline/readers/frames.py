@@ -44,19 +44,20 @@ def inspect(source: Source) -> Facts:
     return _facts(order, read_picture(source.path / order.names[0]))
 
 
-def read(path: Path, *, keep: range) -> Reading:
+def read(source: Source, *, keep: range) -> Reading:
     """Read all pictures, and return those whose positions are in ``keep``, with the facts of the stack.
 
     Raises SourceError with one of the codes no-frames, same-frame, not-a-regular-file, empty-file,
     unreadable, not-a-picture, truncated, unsupported-dtype, format-change, too-large.
     """
+    path, contents = source.path, source.contents
     order = ordered(path)
-    first = read_picture(path / order.names[0])
+    first = read_picture(path / order.names[0], data=contents.get(order.names[0]))
     facts = _facts(order, first)
     check_size(path, (len(order.names[keep.start : keep.stop : keep.step]), *first.shape))
     frames = []
     for position, name in enumerate(order.names):
-        picture = read_picture(path / name)
+        picture = read_picture(path / name, data=contents.get(name))
         check_like(path / name, picture, first)
         if position in keep:
             frames.append(picture)
@@ -87,9 +88,9 @@ def _stack_facts(order: FrameOrder) -> Facts:
 # --- the type -----------------------------------------------------------------------------------
 
 
-def convert(path: Path, recipe: FramesRecipe) -> Reading:
+def convert(source: Source, recipe: FramesRecipe) -> Reading:
     """Values in [0, 1] at the recipe's shape. Raises SourceError as ``read``, and too-short."""
-    reading = read(path, keep=recipe.kept_frames)
+    path, reading = source.path, read(source, keep=recipe.kept_frames)
     if recipe.frames == "first" and len(reading.array) < recipe.shape[0]:
         reason = f"{len(reading.array)} frames; the recipe takes the first {recipe.shape[0]}"
         raise SourceError.of(path, "too-short", reason, "use `frames: all`, or leave the stack out")
@@ -116,7 +117,7 @@ def pictures(source: Source, recipe: FramesRecipe) -> PictureReading:
 
 def examine(source: Source) -> Reading:
     """The first picture, after all were decoded, with the facts of the stack."""
-    reading = read(source.path, keep=range(1))
+    reading = read(source, keep=range(1))
     return Reading(reading.array, reading.facts, describe(reading.array, HISTOGRAM))
 
 

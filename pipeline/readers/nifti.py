@@ -334,9 +334,9 @@ def _facts(layout: _Layout, array: NDArray[Any], extra: int) -> Facts:
 # --- the type -----------------------------------------------------------------------------------
 
 
-def convert(path: Path, recipe: CtRecipe) -> Reading:
+def convert(source: Source, recipe: CtRecipe) -> Reading:
     """Values in [0, 1] at the recipe's shape. Raises SourceError as ``read``, non-finite, out-of-range."""
-    reading = _hounsfield(path, recipe)
+    reading = _hounsfield(source.path, recipe)
     if recipe.preset is None:
         return Reading(scale_ct(reading.array, recipe), reading.facts, reading.statistics)
     reading.facts["warnings"] += unlike_2021(reading.array)

@@ -104,7 +104,7 @@ class SourceType:
     inspect: Callable[[Source], Facts]
     examine: Callable[[Source], Reading]
     pictures: Callable[[Source, Any], PictureReading]
-    convert: Callable[[Path, Any], Reading] | None
+    convert: Callable[[Source, Any], Reading] | None
     kind: str
     converter: int
     doubts: Callable[[Statistics, Facts], list[str]]

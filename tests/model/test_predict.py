@@ -111,7 +111,7 @@ def test_files_give_what_their_store_gives(run: Path, ct: Path, batch: int) -> N
     assert (stored.exit_code, found.exit_code) == (0, 0)
     assert [row["id"] for row in rows_of(found.stdout)] == [row["id"] for row in rows_of(stored.stdout)]
     np.testing.assert_allclose(numbers(found.stdout), numbers(stored.stdout), atol=1e-5)
-    assert found.stderr == "predicting 4 files\n"
+    assert found.stderr == "files to predict: 4\n"
 
 
 @pytest.mark.slow
@@ -329,12 +329,12 @@ def test_a_path_that_is_also_a_dataset_is_not_guessed_at(
     result = predict(run, "ct", "--catalog", ct)
     assert told(result) == (2, "ambiguous-input")
     assert "write `./ct`" in result.stderr
-    assert "predicting 4 files" in predict(run, "./ct", "--catalog", ct).stderr
+    assert "files to predict: 4" in predict(run, "./ct", "--catalog", ct).stderr
     named = predict(run, "ct", "--split", "val", "--catalog", ct)  # only a dataset has splits
     assert "samples of ct" in named.stderr
     shutil.rmtree("cache")
     ct.write_text("datasets: [")  # files need no catalog
-    assert "predicting 4 files" in predict(run, "ct", "--catalog", ct).stderr
+    assert "files to predict: 4" in predict(run, "ct", "--catalog", ct).stderr
 
 
 def test_quiet_prints_no_message_but_the_table_of_predictions(run: Path, scan: Path) -> None:
