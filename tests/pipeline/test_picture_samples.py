@@ -198,6 +198,20 @@ def test_other_programs_read_the_shards(tmp_path, small_shards):
     np.testing.assert_array_equal(tensorstore.open(spec).result().read().result(), expected)
 
 
+@pytest.mark.parametrize(("sample", "depth"), [("picture", 1), ("stack", 2)])
+def test_what_was_hashed_is_what_is_decoded(tmp_path, monkeypatch, sample, depth):
+    """Small pictures are not read again between the two."""
+
+    def read_again(path):
+        raise AssertionError(path)
+
+    monkeypatch.setattr("pipeline.readers.picture_file.read_file", read_again)
+    labels = {"regex": "v(?P<label>[01])"}
+    how = {"labels": labels, "classes": ["0", "1"], "groups": None, "sample": sample}
+    dataset = frames_dataset(tmp_path, videos=2, recipe={"shape": [depth, 12, 16]}, **how)
+    assert run(dataset).quarantined == ()
+
+
 def test_large_pictures_have_a_file_each(tmp_path, monkeypatch):
     together = built(frames_dataset(tmp_path / "together", videos=2))
     monkeypatch.setattr("pipeline.store.format.SHARD_BYTES", 12 * 16 * 2)
